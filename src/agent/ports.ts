@@ -1,0 +1,196 @@
+/** The interfaces to the world: `EtcdStore`, `FsPort`, `WatchPort`, `Clock`. Types only. */
+
+/** Bytes as a string, one char a byte (latin1). Keys, names and paths are byte strings everywhere inside. */
+export type ByteString = string;
+
+/** A half-open range of keys: `start <= key < end`. */
+export interface KeyRange {
+  readonly start: ByteString;
+  readonly end: ByteString;
+}
+
+/** A key with its value as the store held it at some revision. `value` is a copy that owns its bytes. */
+export interface Kv {
+  readonly key: ByteString;
+  readonly value: Uint8Array;
+  readonly modRevision: bigint;
+  readonly createRevision: bigint;
+}
+
+/** One change of one key. A delete carries no value. */
+export type StoreEvent =
+  | { readonly type: 'put'; readonly kv: Kv }
+  | { readonly type: 'delete'; readonly key: ByteString; readonly modRevision: bigint };
+
+/** What must still be true for a transaction to pass. */
+export type Compare =
+  /** The key's mod revision; 0 means that the key is absent. */
+  | { readonly key: ByteString; readonly modRevision: bigint }
+  /** No key exists in the range (layout 7: a range compare of create revision < 1). */
+  | { readonly emptyRange: KeyRange };
+
+/** One write of a transaction. A key may occur once in a transaction. */
+export type StoreOp =
+  | { readonly type: 'put'; readonly key: ByteString; readonly value: Uint8Array }
+  | { readonly type: 'delete'; readonly key: ByteString }
+  | { readonly type: 'deleteRange'; readonly range: KeyRange };
+
+/** At most 128 compares, 128 operations and 1.5 MiB (etcd's defaults). */
+export interface StoreTransaction {
+  readonly compares: readonly Compare[];
+  readonly ops: readonly StoreOp[];
+}
+
+/**
+ * How a transaction ended. `lost`: a compared key had moved, nothing was written by this attempt; `current` holds, for
+ * each compare by key, what is there now. `ambiguous` on a lost transaction: an earlier attempt of the identical
+ * transaction had no known outcome, so the key may have moved because that attempt committed: read back before
+ * anything is cleaned up.
+ */
+export type CommitResult =
+  | { readonly outcome: 'committed'; readonly revision: bigint }
+  | {
+      readonly outcome: 'lost';
+      readonly revision: bigint;
+      readonly ambiguous: boolean;
+      readonly current: ReadonlyMap<ByteString, Kv | undefined>;
+    };
+
+/** What a watch tells. Callbacks run in order and are never called after the watch promise has settled. */
+export interface WatchHandlers {
+  /**
+   * All events of one revision in one of the watched ranges, each revision of a range once and in order.
+   * Ranges are independent: no order holds between them.
+   */
+  onRevision(range: number, revision: bigint, events: readonly StoreEvent[]): void;
+  /** Everything up to and including this revision has been delivered for this range. */
+  onProgress(range: number, revision: bigint): void;
+  /** The stream went up or down; `reason` says why it went down (`cut`, `canceled`, `no leader`, `silent`, ...). */
+  onState(up: boolean, reason?: string): void;
+}
+
+export interface StoreStatus {
+  /** Version of the member that answered, such as `3.5.33`. */
+  readonly version: string;
+  readonly clusterId: string;
+  readonly revision: bigint;
+}
+
+/**
+ * The store. Errors that cross the port are those of `error.ts` (UnavailableError, CompactedError, AuthError,
+ * LimitError); nothing of the transport leaks out.
+ */
+export interface EtcdStore {
+  /**
+   * Reads whole ranges at one revision, paged, and returns that revision. Without `revision` the first page is
+   * linearizable and pins it; later pages are serializable at the pinned revision.
+   * Throws CompactedError when the revision is gone: start over.
+   */
+  snapshot(
+    ranges: readonly KeyRange[],
+    onKv: (kv: Kv, range: number) => void,
+    options?: { readonly revision?: bigint; readonly signal?: AbortSignal },
+  ): Promise<bigint>;
+  /**
+   * Reads single keys, all at one revision (read-only transactions of at most 128 gets). Without `revision` linearizable.
+   * The result has one element per key, in order. The caller bounds the size of one call's values.
+   */
+  get(
+    keys: readonly ByteString[],
+    options?: { readonly revision?: bigint; readonly signal?: AbortSignal },
+  ): Promise<{ readonly revision: bigint; readonly kvs: readonly (Kv | undefined)[] }>;
+  /**
+   * Follows ranges from a revision on (inclusive), for ever: reconnects by itself and resumes after the last revision
+   * delivered in each range. Ends only by rejecting: CompactedError (list again), AuthError (denied for good),
+   * AbortError (the signal), VolumeError never.
+   */
+  watch(
+    ranges: readonly KeyRange[],
+    from: bigint,
+    handlers: WatchHandlers,
+    signal: AbortSignal,
+  ): Promise<never>;
+  /**
+   * Commits or loses. When the outcome of an attempt is unknown (deadline, lost connection), the identical transaction
+   * is sent again until it passes or loses (design 4.4); rejects with UnknownOutcomeError only when `signal` ends that.
+   * Throws LimitError when the request can never pass (too large, too many operations, store out of space).
+   */
+  commit(txn: StoreTransaction, signal?: AbortSignal): Promise<CommitResult>;
+  /** Linearizable status of the store. */
+  status(signal?: AbortSignal): Promise<StoreStatus>;
+  /** Ends everything, bounded in time, waiting for nobody. */
+  close(): Promise<void>;
+}
+
+/** Nanosecond times and identity of one name on disk, as `lstat` has them. */
+export interface FileStat {
+  readonly type: 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'block' | 'char';
+  readonly dev: bigint;
+  readonly ino: bigint;
+  /** Permission bits with suid, sgid and sticky: 0 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly size: bigint;
+  readonly nlink: number;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+
+/**
+ * The local file system. Every call names its step (`label`), so that a test can fail or stop exactly one of them.
+ * Paths are absolute byte strings. Errors are Node's own (`code` ENOENT, ...); `lstat` alone answers `undefined` for
+ * ENOENT and ENOTDIR. Nothing follows a symlink in the last component.
+ */
+export interface FsPort {
+  lstat(label: string, path: ByteString): FileStat | undefined;
+  readdir(label: string, path: ByteString): ByteString[];
+  readlink(label: string, path: ByteString): ByteString;
+  /** Opens for reading with O_NOFOLLOW | O_NONBLOCK. */
+  openRead(label: string, path: ByteString): number;
+  /** Creates a new file for writing, exclusively (O_EXCL), mode 0600. */
+  openNew(label: string, path: ByteString): number;
+  /** Opens for appending, creating it with mode 0600. */
+  openAppend(label: string, path: ByteString): number;
+  fstat(label: string, fd: number): FileStat;
+  read(label: string, fd: number, into: Uint8Array, position: number): number;
+  write(label: string, fd: number, bytes: Uint8Array, position?: number): void;
+  ftruncate(label: string, fd: number, size: bigint): void;
+  fchmod(label: string, fd: number, mode: number): void;
+  futimes(label: string, fd: number, mtimeNs: bigint): void;
+  fsync(label: string, fd: number): void;
+  close(label: string, fd: number): void;
+  mkdir(label: string, path: ByteString, mode: number): void;
+  rmdir(label: string, path: ByteString): void;
+  unlink(label: string, path: ByteString): void;
+  link(label: string, from: ByteString, to: ByteString): void;
+  rename(label: string, from: ByteString, to: ByteString): void;
+  symlink(label: string, target: ByteString, path: ByteString): void;
+  chmod(label: string, path: ByteString, mode: number): void;
+  lchown(label: string, path: ByteString, uid: number, gid: number): void;
+  /** Sets the mtime (and atime) without following a symlink. */
+  lutimes(label: string, path: ByteString, mtimeNs: bigint): void;
+  /** Opens a directory, fsyncs it, closes it. */
+  syncDir(label: string, path: ByteString): void;
+  /** Flushes the whole file system that holds `path`; used above some 20 files. */
+  syncFs(label: string, path: ByteString): void;
+}
+
+/** Hints that something changed below a directory. A hint may be late, doubled or missing: the scan is the truth. */
+export interface WatchPort {
+  /** Resolves once the watches stand. `onHint` gets the directory (absolute byte string) to look at, or `undefined` for "anywhere". */
+  start(onHint: (dir: ByteString | undefined) => void, onError: (error: Error) => void): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** Time and randomness. */
+export interface Clock {
+  /** Nanoseconds since 1970, UTC. */
+  nowNs(): bigint;
+  /** Milliseconds on a clock that never jumps. */
+  monotonicMs(): number;
+  /** Resolves after `ms`, or rejects with AbortError. */
+  sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** In [0, 1). */
+  random(): number;
+}

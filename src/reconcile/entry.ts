@@ -1,0 +1,91 @@
+/** A file, directory, symlink or special file as the reconciler sees it, and the equality that counts. */
+
+/** A path from the view's root: byte string, parts joined by `/`, no leading slash; `''` is the root itself. */
+export type Path = string;
+
+interface EntryBase {
+  /** The volume's inode; 0n when the volume has none yet (a local addition). */
+  readonly ino: bigint;
+  /** Permission bits with suid, sgid and sticky: 0 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeNs: bigint;
+}
+
+export interface FileEntry extends EntryBase {
+  readonly type: 'file';
+  /** Bytes. */
+  readonly size: bigint;
+  /** SHA-256 of the content, lower-case hex. */
+  readonly digest: string;
+  /** Names of this inode in the volume; above 1 it is hard linked. */
+  readonly nlink: number;
+}
+
+export interface DirectoryEntry extends EntryBase {
+  readonly type: 'directory';
+}
+
+export interface SymlinkEntry extends EntryBase {
+  readonly type: 'symlink';
+  /** As the volume stores it (mapped back from what is on disk). */
+  readonly target: string;
+}
+
+export interface SpecialEntry extends EntryBase {
+  readonly type: 'special';
+  readonly kind: 'fifo' | 'block' | 'char' | 'socket';
+  /** Linux's 32-bit device encoding; 0 for fifos and sockets. */
+  readonly rdev: number;
+}
+
+export type Entry = FileEntry | DirectoryEntry | SymlinkEntry | SpecialEntry;
+
+/** Entries by path. The root is not an entry. */
+export type Tree = ReadonlyMap<Path, Entry>;
+
+/** The permission bits that are compared: suid, sgid and sticky are remembered, not held by this side. */
+export const COMPARED_MODE = 0o777;
+
+/** Whether two entries have the same type and content; mode is left out. */
+export function sameContent(a: Entry | undefined, b: Entry | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  switch (a.type) {
+    case 'file':
+      return b.type === 'file' && a.digest === b.digest && a.size === b.size;
+    case 'directory':
+      return b.type === 'directory';
+    case 'symlink':
+      return b.type === 'symlink' && a.target === b.target;
+    case 'special':
+      return b.type === 'special' && a.kind === b.kind && a.rdev === b.rdev;
+  }
+}
+
+/**
+ * Equality that counts (design 4.4): type, content, target, and the permission bits that both sides can hold.
+ * Times and owners are not compared; a symlink has no mode.
+ */
+export function sameEntry(a: Entry | undefined, b: Entry | undefined): boolean {
+  if (!sameContent(a, b)) return false;
+  if (a === undefined || b === undefined || a.type === 'symlink') return true;
+  return (a.mode & COMPARED_MODE) === (b.mode & COMPARED_MODE);
+}
+
+/** The parent's path, `''` for a top-level name; `undefined` for the root. */
+export function parentOf(path: Path): Path | undefined {
+  if (path === '') return undefined;
+  const slash = path.lastIndexOf('/');
+  return slash < 0 ? '' : path.slice(0, slash);
+}
+
+/** The last part of a path. */
+export function nameOf(path: Path): string {
+  return path.slice(path.lastIndexOf('/') + 1);
+}
+
+/** A name below a path. */
+export function join(path: Path, name: string): Path {
+  return path === '' ? name : `${path}/${name}`;
+}
