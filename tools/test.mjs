@@ -36,6 +36,7 @@ async function main() {
   await build();
   const missing = await ensureTools(TOOLS);
   if (!canMount()) missing.push('/dev/fuse cannot be used here: a real mount needs it.');
+  else if (process.getuid() === 0) missing.push(...(await ensureTools(['fusermount3'])));
   else if (findTool('fusermount3') === undefined) missing.push('fusermount3 is missing: install fuse3.');
   warn(missing);
   // A skip in CI is a failure; only where nothing can be mounted may the mounts be left out.
