@@ -1,0 +1,150 @@
+/** `FsPort` on `node:fs`, each call labelled with its step. */
+
+import { execFileSync } from 'node:child_process';
+import fs from 'node:fs';
+
+import type { ByteString } from '../codec/kv.ts';
+import { codeOf } from './error.ts';
+import type { FileStat, FsPort } from './ports.ts';
+
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_APPEND, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = fs.constants;
+
+const TYPES: readonly [number, FileStat['type']][] = [
+  [fs.constants.S_IFREG, 'file'],
+  [fs.constants.S_IFDIR, 'directory'],
+  [fs.constants.S_IFLNK, 'symlink'],
+  [fs.constants.S_IFIFO, 'fifo'],
+  [fs.constants.S_IFSOCK, 'socket'],
+  [fs.constants.S_IFBLK, 'block'],
+  [fs.constants.S_IFCHR, 'char'],
+];
+
+function raw(path: ByteString): Buffer {
+  return Buffer.from(path, 'latin1');
+}
+
+function statOf(stat: fs.BigIntStats): FileStat {
+  const format = Number(stat.mode) & fs.constants.S_IFMT;
+  const type = TYPES.find(([bits]) => bits === format)?.[1];
+  if (type === undefined) throw new Error(`unknown file type ${format.toString(8)}`);
+  return {
+    type,
+    dev: stat.dev,
+    ino: stat.ino,
+    mode: Number(stat.mode) & 0o7777,
+    uid: Number(stat.uid),
+    gid: Number(stat.gid),
+    size: stat.size,
+    nlink: Number(stat.nlink),
+    mtimeNs: stat.mtimeNs,
+    ctimeNs: stat.ctimeNs,
+  };
+}
+
+/** Seconds as Node takes them. Node keeps microseconds: what is set is the time cut to a whole microsecond. */
+function seconds(timeNs: bigint): number {
+  return Number(timeNs / 1000n) / 1e6;
+}
+
+/** A path of the command line or environment as the byte string used inside. */
+export function pathFromText(text: string): ByteString {
+  return Buffer.from(text, 'utf8').toString('latin1');
+}
+
+/** The real file system. */
+export const nodeFs: FsPort = {
+  lstat(_label, path) {
+    try {
+      return statOf(fs.lstatSync(raw(path), { bigint: true }));
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+      throw error;
+    }
+  },
+  readdir(_label, path) {
+    return fs.readdirSync(raw(path), { encoding: 'buffer' }).map((name) => name.toString('latin1'));
+  },
+  readlink(_label, path) {
+    return fs.readlinkSync(raw(path), { encoding: 'buffer' }).toString('latin1');
+  },
+  openRead(_label, path) {
+    return fs.openSync(raw(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  },
+  openNew(_label, path) {
+    return fs.openSync(raw(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  },
+  openAppend(_label, path) {
+    return fs.openSync(raw(path), O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0o600);
+  },
+  fstat(_label, fd) {
+    return statOf(fs.fstatSync(fd, { bigint: true }));
+  },
+  read(_label, fd, into, position) {
+    return fs.readSync(fd, into, 0, into.length, position);
+  },
+  write(_label, fd, bytes, position) {
+    let done = 0;
+    while (done < bytes.length) {
+      const at = position === undefined ? null : position + done;
+      done += fs.writeSync(fd, bytes, done, bytes.length - done, at);
+    }
+  },
+  ftruncate(_label, fd, size) {
+    fs.ftruncateSync(fd, Number(size));
+  },
+  fchmod(_label, fd, mode) {
+    fs.fchmodSync(fd, mode);
+  },
+  futimes(_label, fd, mtimeNs) {
+    fs.futimesSync(fd, seconds(mtimeNs), seconds(mtimeNs));
+  },
+  fsync(_label, fd) {
+    fs.fdatasyncSync(fd);
+  },
+  close(_label, fd) {
+    fs.closeSync(fd);
+  },
+  mkdir(_label, path, mode) {
+    fs.mkdirSync(raw(path), mode);
+  },
+  rmdir(_label, path) {
+    fs.rmdirSync(raw(path));
+  },
+  unlink(_label, path) {
+    fs.unlinkSync(raw(path));
+  },
+  link(_label, from, to) {
+    fs.linkSync(raw(from), raw(to));
+  },
+  rename(_label, from, to) {
+    fs.renameSync(raw(from), raw(to));
+  },
+  symlink(_label, target, path) {
+    fs.symlinkSync(raw(target), raw(path));
+  },
+  chmod(_label, path, mode) {
+    fs.chmodSync(raw(path), mode);
+  },
+  lchown(_label, path, uid, gid) {
+    fs.lchownSync(raw(path), uid, gid);
+  },
+  lutimes(_label, path, mtimeNs) {
+    fs.lutimesSync(raw(path), seconds(mtimeNs), seconds(mtimeNs));
+  },
+  syncDir(_label, path) {
+    const fd = fs.openSync(raw(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    try {
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  },
+  syncFs(_label, path) {
+    // RACE: none; syncfs has no binding in Node, coreutils' `sync -f` is that call.
+    execFileSync('sync', ['-f', Buffer.from(path, 'latin1').toString('utf8')], {
+      stdio: 'ignore',
+      timeout: 60_000,
+    });
+  },
+};

@@ -1,0 +1,299 @@
+/** The signatures of what we published, the last agreed tree, and the intents that recovery finishes: one append-only log. */
+
+import type { ByteString } from '../codec/kv.ts';
+import type { Entry, Path } from '../reconcile/entry.ts';
+import { LocalError } from './error.ts';
+import type { Layout, TreeName } from './layout.ts';
+import type { FsPort } from './ports.ts';
+import { SlotTree, type Slot } from './slot.ts';
+
+/** Version of the log's format. */
+const FORMAT = 1;
+/** The log is rewritten once it is this much longer than at its last rewriting, and twice as long. */
+const COMPACT_SLACK_BYTES = 1 << 20;
+
+/** An entry both sides agreed on. `contentKey` names the volume's content, so that a restart fetches nothing. */
+export type AncestorEntry = Entry & { readonly contentKey?: string };
+
+/** What this state belongs to; another volume or view is refused. */
+export interface StateOwner {
+  readonly uuid: string;
+  readonly subdir: string;
+}
+
+/** An inode that left a tree, and the content it had then. */
+export interface KeptRecord {
+  readonly path: Path;
+  readonly slot: Slot;
+}
+
+/** A local content that lost and waits to become a conflict copy. */
+export interface ParkedRecord {
+  readonly path: Path;
+  readonly digest: string;
+  readonly size: bigint;
+  readonly mode: number;
+  readonly mtimeNs: bigint;
+  /** Revision of the version it lost against. */
+  readonly revision: bigint;
+  /** One sentence for people. */
+  readonly reason: string;
+}
+
+type Pairs<T> = readonly (readonly [Path, T | null])[];
+
+/** One line of the log. Replaying all lines gives the state. */
+export type LedgerRecord =
+  | { readonly t: 'owner'; readonly format: number; readonly owner: StateOwner }
+  /** The idle tree is about to hold these; written before the first of them gets a visible name. */
+  | {
+      readonly t: 'intent';
+      readonly tree: TreeName;
+      readonly revision: bigint;
+      readonly slots: Pairs<Slot>;
+      readonly ancestor: Pairs<AncestorEntry>;
+    }
+  /** The intent's tree is published; final signatures, and what the other tree still holds at these paths. */
+  | {
+      readonly t: 'commit';
+      readonly tree: TreeName;
+      readonly revision: bigint;
+      readonly slots: Pairs<Slot>;
+      readonly stale: Pairs<Slot>;
+      readonly ancestor: Pairs<AncestorEntry>;
+    }
+  /** What a look found in the active tree, and what the idle tree holds at some paths (`same`: what the active holds). */
+  | {
+      readonly t: 'look';
+      readonly slots: Pairs<Slot>;
+      readonly stale: Pairs<Slot>;
+      readonly same: readonly Path[];
+    }
+  | { readonly t: 'ancestor'; readonly entries: Pairs<AncestorEntry>; readonly revision?: bigint }
+  /** A transaction that makes the volume hold these is about to be sent. */
+  | { readonly t: 'pushing'; readonly entries: Pairs<Entry> }
+  | { readonly t: 'pushed' }
+  | { readonly t: 'kept'; readonly name: string; readonly record: KeptRecord | null }
+  | { readonly t: 'parked'; readonly name: string; readonly record: ParkedRecord | null };
+
+/** The state that the log folds to. */
+export class LedgerState {
+  owner: StateOwner | undefined;
+  /** The published tree; `undefined` before the first publish. */
+  active: TreeName | undefined;
+  /** Store revision of the published tree; 0n before the first publish. */
+  revision = 0n;
+  /** What the active tree holds, as last looked at. */
+  readonly slots = new SlotTree();
+  /** Where the idle tree differs from the active one: what it holds there (`undefined`: nothing). */
+  readonly stale = new Map<Path, Slot | undefined>();
+  readonly ancestor = new Map<Path, AncestorEntry>();
+  readonly kept = new Map<string, KeptRecord>();
+  readonly parked = new Map<string, ParkedRecord>();
+  /** What a push that has not been answered yet makes the volume hold. */
+  readonly pushing = new Map<Path, Entry | undefined>();
+  intent: Extract<LedgerRecord, { t: 'intent' }> | undefined;
+
+  apply(record: LedgerRecord): void {
+    switch (record.t) {
+      case 'owner':
+        this.owner = record.owner;
+        return;
+      case 'intent':
+        this.intent = record;
+        return;
+      case 'commit':
+        this.intent = undefined;
+        this.active = record.tree;
+        this.revision = record.revision;
+        this.stale.clear();
+        this.#look(record.slots, record.stale);
+        this.#agree(record.ancestor);
+        return;
+      case 'look':
+        this.#look(record.slots, record.stale);
+        for (const path of record.same) this.stale.delete(path);
+        return;
+      case 'ancestor':
+        if (record.revision !== undefined) this.revision = record.revision;
+        this.#agree(record.entries);
+        return;
+      case 'pushing':
+        this.pushing.clear();
+        for (const [path, entry] of record.entries) this.pushing.set(path, entry ?? undefined);
+        return;
+      case 'pushed':
+        this.pushing.clear();
+        return;
+      case 'kept':
+        if (record.record === null) this.kept.delete(record.name);
+        else this.kept.set(record.name, record.record);
+        return;
+      case 'parked':
+        if (record.record === null) this.parked.delete(record.name);
+        else this.parked.set(record.name, record.record);
+        return;
+    }
+  }
+
+  /** The state as few records. */
+  *records(): Generator<LedgerRecord> {
+    if (this.owner !== undefined) yield { t: 'owner', format: FORMAT, owner: this.owner };
+    if (this.active !== undefined) {
+      const stale = [...this.stale].map(([path, slot]) => [path, slot ?? null] as const);
+      const { active: tree, revision } = this;
+      yield {
+        t: 'commit',
+        tree,
+        revision,
+        slots: [...this.slots.entries()],
+        stale,
+        ancestor: [...this.ancestor],
+      };
+    }
+    for (const [name, record] of this.kept) yield { t: 'kept', name, record };
+    for (const [name, record] of this.parked) yield { t: 'parked', name, record };
+    if (this.pushing.size > 0) {
+      yield {
+        t: 'pushing',
+        entries: [...this.pushing].map(([path, entry]) => [path, entry ?? null] as const),
+      };
+    }
+    if (this.intent !== undefined) yield this.intent;
+  }
+
+  #look(slots: Pairs<Slot>, stale: Pairs<Slot>): void {
+    for (const [path, slot] of slots) this.slots.set(path, slot ?? undefined);
+    for (const [path, slot] of stale) this.stale.set(path, slot ?? undefined);
+  }
+
+  #agree(entries: Pairs<AncestorEntry>): void {
+    for (const [path, entry] of entries) {
+      if (entry === null) this.ancestor.delete(path);
+      else this.ancestor.set(path, entry);
+    }
+  }
+}
+
+/** A bigint in the log is a string of digits and a closing `n`; no other string of the log looks like that by chance, because strings that do are marked. */
+function encode(record: LedgerRecord): Uint8Array {
+  const text = JSON.stringify(record, (_key, value: unknown) => {
+    if (typeof value === 'bigint') return `${value}n`;
+    return typeof value === 'string' && /^'*-?\d+n$/.test(value) ? `'${value}` : value;
+  });
+  return new TextEncoder().encode(`${text}\n`);
+}
+
+function decode(line: string): LedgerRecord {
+  return JSON.parse(line, (_key, value: unknown) => {
+    if (typeof value !== 'string') return value;
+    if (/^-?\d+n$/.test(value)) return BigInt(value.slice(0, -1));
+    return /^'+-?\d+n$/.test(value) ? value.slice(1) : value;
+  }) as LedgerRecord;
+}
+
+/** The log file and the state it folds to. One process at a time (the lock) has it open. */
+export class Ledger {
+  readonly state: LedgerState;
+  readonly #fs: FsPort;
+  readonly #layout: Layout;
+  #fd: number;
+  #length: number;
+  #compactedLength: number;
+
+  private constructor(fs: FsPort, layout: Layout, state: LedgerState, fd: number, length: number) {
+    this.#fs = fs;
+    this.#layout = layout;
+    this.state = state;
+    this.#fd = fd;
+    this.#length = length;
+    this.#compactedLength = length;
+  }
+
+  /**
+   * Reads the log. A torn last line (a crash while appending) is cut off. Throws LocalError when an earlier line is
+   * no record, or when the log is of a newer format: the caller decides about starting without state.
+   */
+  static open(fs: FsPort, layout: Layout): Ledger {
+    const state = new LedgerState();
+    const fd = fs.openAppend('ledger open', layout.ledger);
+    const bytes = readAll(fs, layout.ledger);
+    const end = bytes.lastIndexOf(0x0a) + 1;
+    const lines = new TextDecoder().decode(bytes.subarray(0, end)).split('\n').slice(0, -1);
+    for (const [index, line] of lines.entries()) {
+      let record: LedgerRecord;
+      try {
+        record = decode(line);
+      } catch (cause) {
+        fs.close('ledger close', fd);
+        throw new LocalError(`line ${index + 1} of the state file is not a record`, {
+          path: layout.ledger,
+          cause,
+        });
+      }
+      if (record.t === 'owner' && record.format > FORMAT) {
+        fs.close('ledger close', fd);
+        throw new LocalError(`the state file has format ${record.format}, newer than ${FORMAT}`, {
+          path: layout.ledger,
+        });
+      }
+      state.apply(record);
+    }
+    if (end < bytes.length) fs.ftruncate('ledger cut', fd, BigInt(end));
+    return new Ledger(fs, layout, state, fd, end);
+  }
+
+  /** Appends records and applies them. With `sync` they are on disk when this returns. */
+  write(records: readonly LedgerRecord[], sync: boolean): void {
+    for (const record of records) {
+      const bytes = encode(record);
+      this.#fs.write('ledger append', this.#fd, bytes);
+      this.#length += bytes.length;
+      this.state.apply(record);
+    }
+    if (sync) this.#fs.fsync('ledger sync', this.#fd);
+    if (this.#length > 2 * this.#compactedLength + COMPACT_SLACK_BYTES) this.#compact();
+  }
+
+  close(): void {
+    this.#fs.close('ledger close', this.#fd);
+  }
+
+  #compact(): void {
+    const next: ByteString = `${this.#layout.ledger}.new`;
+    if (this.#fs.lstat('ledger new', next) !== undefined) this.#fs.unlink('ledger new', next);
+    const fd = this.#fs.openNew('ledger new', next);
+    let length = 0;
+    for (const record of this.state.records()) {
+      const bytes = encode(record);
+      this.#fs.write('ledger new', fd, bytes);
+      length += bytes.length;
+    }
+    this.#fs.fsync('ledger new', fd);
+    this.#fs.close('ledger new', fd);
+    this.#fs.rename('ledger replace', next, this.#layout.ledger);
+    this.#fs.syncDir('ledger replace', this.#layout.state);
+    this.#fs.close('ledger close', this.#fd);
+    this.#fd = this.#fs.openAppend('ledger open', this.#layout.ledger);
+    this.#length = length;
+    this.#compactedLength = length;
+  }
+}
+
+/** Reads a whole small file. */
+export function readAll(fs: FsPort, path: ByteString): Uint8Array {
+  const fd = fs.openRead('read', path);
+  try {
+    const size = Number(fs.fstat('read', fd).size);
+    const bytes = new Uint8Array(size);
+    let done = 0;
+    while (done < size) {
+      const n = fs.read('read', fd, bytes.subarray(done), done);
+      if (n === 0) break;
+      done += n;
+    }
+    return bytes.subarray(0, done);
+  } finally {
+    fs.close('read', fd);
+  }
+}

@@ -1,0 +1,573 @@
+/**
+ * Puts a tree on disk so that a reader sees the old one or the new one (design 4.3; watch-and-flip 5).
+ *
+ * 1. Bring attributes of staged contents into place; nothing is visible yet.
+ * 2. Log the intent: what the idle tree is about to hold, and which inodes leave it.
+ * 3. Change the idle tree: removals deepest first, then directories, then files. A replaced inode is linked into `kept`
+ *    before it loses a name.
+ * 4. Sync what is new.
+ * 5. Look once more at the changed paths of the active tree: an edit that came meanwhile stops this publish.
+ * 6. Flip `..data` by renaming a symlink. The commit point.
+ * 7. Mend the names at the top: new ones, real files that a symlink replaces again, removed ones.
+ * 8. Log the commit with the final signatures. A crash before it makes recovery repeat step 7, so that a top-level
+ *    name that is missing for this reason is never taken for a removal by somebody.
+ */
+
+import type { ByteString } from '../codec/kv.ts';
+import { join, parentOf, type Path } from '../reconcile/entry.ts';
+import { targetOnDisk } from '../reconcile/target.ts';
+import { codeOf } from './error.ts';
+import { otherTree, topTarget, type Layout, type TreeName } from './layout.ts';
+import { readAll, type AncestorEntry, type Ledger } from './ledger.ts';
+import type { Clock, FileStat, FsPort } from './ports.ts';
+import { sameKind, sameSignature, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
+
+/** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
+const SYNC_EACH_LIMIT = 20;
+
+/** Attributes to give a staged inode. */
+export interface Attributes {
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeNs: bigint;
+}
+
+/** What a path shall be in the next tree. */
+export type Wanted =
+  | { readonly type: 'directory'; readonly attributes: Attributes }
+  /** With `source` that link itself gets a second name. */
+  | {
+      readonly type: 'symlink';
+      readonly target: string;
+      readonly attributes: Attributes;
+      readonly source?: ByteString;
+    }
+  /** A staged content that gets these attributes. */
+  | {
+      readonly type: 'file';
+      readonly source: ByteString;
+      readonly digest: string;
+      readonly attributes: Attributes;
+    }
+  /** An inode that somebody else made: it is linked as it is. `seen` is its signature when the digest was read. */
+  | { readonly type: 'file'; readonly source: ByteString; readonly digest: string; readonly seen: Signature }
+  | { readonly type: 'other'; readonly source: ByteString };
+
+export interface PublishRequest {
+  readonly items: ReadonlyMap<Path, Wanted | undefined>;
+  /** What both sides agree on once this is published. */
+  readonly ancestor: readonly (readonly [Path, AncestorEntry | null])[];
+  readonly revision: bigint;
+}
+
+export type PublishResult =
+  | { readonly outcome: 'published'; readonly problems: ReadonlyMap<Path, string> }
+  /** Local edits came in between at these paths; nothing was flipped. */
+  | { readonly outcome: 'edited'; readonly paths: readonly Path[] };
+
+interface Context {
+  readonly fs: FsPort;
+  readonly layout: Layout;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+  /** Whether owners can be given away (root). */
+  readonly owners: boolean;
+  /** Throws when another agent took the state over. */
+  readonly assertOwner: () => void;
+}
+
+/** Deepest paths first, so that a directory comes after what it holds. */
+export function deepestFirst(a: Path, b: Path): number {
+  return depthOf(b) - depthOf(a);
+}
+
+function depthOf(path: Path): number {
+  let depth = 0;
+  for (const char of path) if (char === '/') depth += 1;
+  return depth;
+}
+
+/** Publishes one tree. Synchronous: nothing else of this process runs in between. */
+export function publish(context: Context, request: PublishRequest): PublishResult {
+  return new Publication(context, request).run();
+}
+
+class Publication {
+  readonly #fs: FsPort;
+  readonly #layout: Layout;
+  readonly #context: Context;
+  readonly #request: PublishRequest;
+  readonly #active: TreeName | undefined;
+  readonly #idle: TreeName;
+  /** Everything the idle tree must be told: the changes, and what it missed since it was last live. */
+  readonly #work = new Map<Path, Wanted | undefined>();
+  readonly #problems = new Map<Path, string>();
+  readonly #touchedDirs = new Set<ByteString>();
+  readonly #opened = new Map<ByteString, number>();
+  readonly #serial: string;
+  #counter = 0;
+
+  constructor(context: Context, request: PublishRequest) {
+    this.#fs = context.fs;
+    this.#layout = context.layout;
+    this.#context = context;
+    this.#request = request;
+    this.#active = context.ledger.state.active;
+    this.#idle = this.#active === undefined ? 'a' : otherTree(this.#active);
+    this.#serial = context.clock.nowNs().toString(36);
+  }
+
+  run(): PublishResult {
+    const { ledger } = this.#context;
+    this.#collectWork();
+    this.#prepareStaged();
+    this.#logIntent();
+    this.#changeIdleTree();
+    this.#sync();
+    const edited = this.#editedMeanwhile();
+    if (edited.length > 0) {
+      ledger.write(
+        [{ t: 'look', slots: [], stale: this.#idleSlots([...this.#work.keys()]), same: [] }],
+        false,
+      );
+      return { outcome: 'edited', paths: edited };
+    }
+    this.#context.assertOwner();
+    this.#flip();
+    const slots = this.#idleSlots([...this.#work.keys()]);
+    const shown = new Map(slots);
+    const slotAt = (name: Path): Slot | undefined =>
+      shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
+    mendTop(this.#context, [...this.#request.items.keys()], slotAt);
+    this.#logCommit(slots);
+    return { outcome: 'published', problems: this.#problems };
+  }
+
+  /** The idle tree alone; a crash leaves it partly done, which the inodes of both trees tell. */
+  catchUp(): void {
+    this.#collectWork();
+    const paths = [...this.#work.keys()];
+    this.#changeIdleTree();
+    const same = paths.filter((path) => !this.#problems.has(path));
+    this.#context.ledger.write([{ t: 'look', slots: this.#idleSlots(same), stale: [], same }], false);
+  }
+
+  // Step 0: the changes, and for each path that the idle tree missed, what the active tree holds.
+  #collectWork(): void {
+    const { state } = this.#context.ledger;
+    for (const [path] of state.stale) this.#work.set(path, this.#asActive(path, state.slots.get(path)));
+    for (const [path, wanted] of this.#request.items) this.#work.set(path, wanted);
+  }
+
+  #asActive(path: Path, slot: Slot | undefined): Wanted | undefined {
+    if (slot === undefined || this.#active === undefined) return undefined;
+    const source = this.#layout.inTree(this.#active, path);
+    switch (slot.type) {
+      case 'directory':
+        return { type: 'directory', attributes: slot.signature };
+      case 'file':
+        return { type: 'file', source, digest: slot.digest, seen: slot.signature };
+      case 'symlink':
+        return { type: 'symlink', target: slot.target, attributes: slot.signature, source };
+      case 'other':
+        return { type: 'other', source };
+    }
+  }
+
+  // Step 1.
+  #prepareStaged(): void {
+    const done = new Set<ByteString>();
+    for (const wanted of this.#request.items.values()) {
+      if (wanted?.type !== 'file' || !('attributes' in wanted) || done.has(wanted.source)) continue;
+      done.add(wanted.source);
+      this.#setAttributes(wanted.source, wanted.attributes);
+    }
+  }
+
+  #setAttributes(path: ByteString, attributes: Attributes): void {
+    if (this.#context.owners) this.#fs.lchown('chown staged', path, attributes.uid, attributes.gid);
+    this.#fs.chmod('chmod staged', path, attributes.mode & 0o777);
+    this.#fs.lutimes('utimes staged', path, attributes.mtimeNs);
+  }
+
+  // Step 2. A crash from here on finds in the log every inode of ours that may have become visible.
+  #logIntent(): void {
+    const { ledger } = this.#context;
+    const slots: [Path, Slot | null][] = [];
+    for (const [path, wanted] of this.#work) slots.push([path, this.#intendedSlot(wanted) ?? null]);
+    const { ancestor, revision } = this.#request;
+    ledger.write([{ t: 'intent', tree: this.#idle, revision, slots, ancestor }], true);
+  }
+
+  #intendedSlot(wanted: Wanted | undefined): Slot | undefined {
+    if (wanted === undefined) return undefined;
+    if (wanted.type === 'directory' || wanted.type === 'symlink') {
+      const { mode, uid, gid, mtimeNs } = wanted.attributes;
+      const signature = { ino: 0n, size: 0n, ctimeNs: 0n, mode, uid, gid, mtimeNs };
+      return wanted.type === 'directory'
+        ? { type: 'directory', signature }
+        : { type: 'symlink', signature, target: wanted.target };
+    }
+    const stat = this.#fs.lstat('lstat source', wanted.source);
+    if (stat === undefined) return undefined;
+    const signature = signatureOf(stat);
+    return wanted.type === 'file'
+      ? { type: 'file', signature, digest: wanted.digest }
+      : { type: 'other', signature };
+  }
+
+  // Step 3.
+  #changeIdleTree(): void {
+    const fs = this.#fs;
+    const idleRoot = this.#layout.tree(this.#idle);
+    if (fs.lstat('lstat tree', idleRoot) === undefined) fs.mkdir('mkdir tree', idleRoot, 0o755);
+    const paths = [...this.#work.keys()];
+    const removals = paths.filter((path) => this.#work.get(path) === undefined).sort(deepestFirst);
+    for (const path of removals) this.#remove(path);
+    const directories = paths
+      .filter((path) => this.#work.get(path)?.type === 'directory')
+      .sort()
+      .sort((a, b) => deepestFirst(b, a));
+    for (const path of directories) this.#placeDirectory(path);
+    for (const [path, wanted] of this.#work) {
+      if (wanted !== undefined && wanted.type !== 'directory') this.#place(path, wanted);
+    }
+    for (const path of directories.reverse()) this.#finishDirectory(path);
+    for (const [dir, mode] of this.#opened) fs.chmod('close directory', dir, mode);
+  }
+
+  #remove(path: Path): void {
+    const at = this.#layout.inTree(this.#idle, path);
+    const stat = this.#fs.lstat('lstat removed', at);
+    if (stat === undefined) return;
+    this.#openDirectory(path);
+    if (stat.type !== 'directory') {
+      this.#keep(path, at, stat);
+      this.#fs.unlink('unlink', at);
+      return;
+    }
+    try {
+      this.#openDirectory(`${path}/`);
+      this.#fs.rmdir('rmdir', at);
+      this.#opened.delete(at);
+    } catch (error) {
+      if (codeOf(error) !== 'ENOTEMPTY') throw error;
+      this.#problems.set(path, 'the directory was removed in the volume and still holds local entries');
+    }
+  }
+
+  #placeDirectory(path: Path): void {
+    const at = this.#layout.inTree(this.#idle, path);
+    const stat = this.#fs.lstat('lstat directory', at);
+    if (stat?.type === 'directory') return;
+    this.#openDirectory(path);
+    if (stat !== undefined) {
+      this.#keep(path, at, stat);
+      this.#fs.unlink('unlink', at);
+    }
+    this.#fs.mkdir('mkdir', at, 0o700);
+  }
+
+  #finishDirectory(path: Path): void {
+    const wanted = this.#work.get(path);
+    if (wanted?.type !== 'directory') return;
+    const at = this.#layout.inTree(this.#idle, path);
+    const { mode, uid, gid } = wanted.attributes;
+    if (this.#context.owners) this.#fs.lchown('chown directory', at, uid, gid);
+    this.#fs.chmod('chmod directory', at, mode & 0o777);
+    this.#opened.delete(at);
+  }
+
+  #place(path: Path, wanted: Exclude<Wanted, { type: 'directory' }>): void {
+    const fs = this.#fs;
+    const at = this.#layout.inTree(this.#idle, path);
+    const old = fs.lstat('lstat old', at);
+    this.#openDirectory(path);
+    if (old?.type === 'directory') {
+      try {
+        fs.rmdir('rmdir', at);
+      } catch (error) {
+        if (codeOf(error) !== 'ENOTEMPTY') throw error;
+        this.#problems.set(path, 'a directory with local entries stands where the volume has a file');
+        return;
+      }
+    }
+    if (wanted.type === 'symlink' && wanted.source === undefined) {
+      const next = this.#stageName();
+      fs.symlink('stage symlink', targetOnDisk(wanted.target, path), next);
+      if (this.#context.owners)
+        fs.lchown('chown symlink', next, wanted.attributes.uid, wanted.attributes.gid);
+      fs.lutimes('utimes symlink', next, wanted.attributes.mtimeNs);
+      this.#replace(path, at, old, next);
+      return;
+    }
+    const from = wanted.source as ByteString;
+    const source = fs.lstat('lstat source', from);
+    if (source === undefined) {
+      // RACE: a carried or adopted name vanished since the look; the next scan sees it as a removal.
+      if (old !== undefined && old.type !== 'directory') this.#remove(path);
+      return;
+    }
+    if (old?.ino === source.ino) return;
+    const next = this.#stageName();
+    if (!this.#link(from, next)) {
+      const { state } = this.#context.ledger;
+      if (old !== undefined && sameSlotContent(state.stale.get(path), state.slots.get(path))) return;
+      this.#copy(from, next, source);
+    }
+    this.#replace(path, at, old, next);
+  }
+
+  #replace(path: Path, at: ByteString, old: FileStat | undefined, next: ByteString): void {
+    if (old !== undefined && old.type !== 'directory') this.#keep(path, at, old);
+    this.#fs.rename('rename into tree', next, at);
+  }
+
+  /** A second name for an inode; false where the kernel forbids it (protected_hardlinks, too many links). */
+  #link(from: ByteString, to: ByteString): boolean {
+    try {
+      this.#fs.link('link', from, to);
+      return true;
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === 'EPERM' || code === 'EMLINK') return false;
+      throw error;
+    }
+  }
+
+  #copy(from: ByteString, to: ByteString, stat: FileStat): void {
+    const bytes = readAll(this.#fs, from);
+    const fd = this.#fs.openNew('copy', to);
+    try {
+      this.#fs.write('copy', fd, bytes);
+    } finally {
+      this.#fs.close('copy', fd);
+    }
+    this.#setAttributes(to, stat);
+  }
+
+  /** Gives an inode that is about to lose its name in the idle tree another one, so that a late write is found. */
+  #keep(path: Path, at: ByteString, stat: FileStat): void {
+    const { ledger } = this.#context;
+    const expected = ledger.state.stale.has(path)
+      ? ledger.state.stale.get(path)
+      : ledger.state.slots.get(path);
+    const known = expected !== undefined && sameKind(expected, stat) && expected.signature.ino === stat.ino;
+    if (stat.type !== 'file' && known) return;
+    const name = `${this.#serial}-${(this.#counter += 1)}`;
+    // A slot that the inode does not match makes the look at `kept` read it.
+    const slot = expected ?? { type: 'other', signature: signatureOf(stat) };
+    ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
+    const kept = `${this.#layout.kept}/${name}`;
+    if (this.#link(at, kept)) return;
+    this.#copy(at, kept, stat);
+  }
+
+  #stageName(): ByteString {
+    return `${this.#layout.stage}/p-${this.#serial}-${(this.#counter += 1)}`;
+  }
+
+  /** Makes the directory that holds `path` writable for us while we work; the mode is put back afterwards. */
+  #openDirectory(path: Path): void {
+    const parent = path.endsWith('/') ? path.slice(0, -1) : (parentOf(path) ?? '');
+    const dir = this.#layout.inTree(this.#idle, parent);
+    if (this.#touchedDirs.has(dir)) return;
+    this.#touchedDirs.add(dir);
+    const stat = this.#fs.lstat('lstat directory', dir);
+    if (stat === undefined || (stat.mode & 0o700) === 0o700) return;
+    this.#fs.chmod('open directory', dir, stat.mode | 0o700);
+    this.#opened.set(dir, stat.mode);
+  }
+
+  // Step 4. Without it a power cut leaves empty files behind a valid `..data` (watch-and-flip 6).
+  #sync(): void {
+    const staged = [...this.#request.items].filter(
+      ([, wanted]) => wanted?.type === 'file' && 'attributes' in wanted,
+    );
+    if (staged.length > SYNC_EACH_LIMIT && this.#syncAll()) return;
+    for (const [path] of staged) {
+      const at = this.#layout.inTree(this.#idle, path);
+      if (this.#fs.lstat('sync file', at)?.type !== 'file') continue;
+      const fd = this.#fs.openRead('sync file', at);
+      this.#fs.fsync('sync file', fd);
+      this.#fs.close('sync file', fd);
+    }
+    for (const dir of this.#touchedDirs) {
+      if (this.#fs.lstat('sync directory', dir) !== undefined) this.#fs.syncDir('sync directory', dir);
+    }
+  }
+
+  #syncAll(): boolean {
+    try {
+      this.#fs.syncFs('sync file system', this.#layout.root);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  // Step 5.
+  #editedMeanwhile(): Path[] {
+    if (this.#active === undefined) return [];
+    const { slots } = this.#context.ledger.state;
+    const edited: Path[] = [];
+    for (const path of this.#request.items.keys()) {
+      const stat = this.#fs.lstat('look before flip', this.#layout.inTree(this.#active, path));
+      if (!sameButCtime(slots.get(path), stat)) edited.push(path);
+    }
+    return edited;
+  }
+
+  // Step 6.
+  #flip(): void {
+    const { data, dataTmp, root } = this.#layout;
+    if (this.#fs.lstat('flip', dataTmp) !== undefined) this.#fs.unlink('flip', dataTmp);
+    this.#fs.symlink('flip', `..${this.#idle}`, dataTmp);
+    this.#fs.rename('flip', dataTmp, data);
+    this.#fs.syncDir('sync flip', root);
+  }
+
+  // Step 8.
+  #logCommit(slots: [Path, Slot | null][]): void {
+    const { ledger } = this.#context;
+    const old = ledger.state.slots;
+    const items = [...this.#request.items.keys()];
+    const stale =
+      this.#active === undefined
+        ? [...this.#work.keys()].map((path) => [path, null] as const)
+        : items.map((path) => [path, old.get(path) ?? null] as const);
+    const { revision, ancestor } = this.#request;
+    ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor }], true);
+  }
+
+  /** What the tree we worked on holds at these paths now. */
+  #idleSlots(paths: readonly Path[]): [Path, Slot | null][] {
+    const { state } = this.#context.ledger;
+    return paths.map((path): [Path, Slot | null] => {
+      const wanted = this.#work.get(path);
+      const stat = this.#fs.lstat('lstat placed', this.#layout.inTree(this.#idle, path));
+      // A carried name that vanished meanwhile keeps its slot: the next look sees a removal.
+      if (stat === undefined) return [path, wanted === undefined ? null : (state.slots.get(path) ?? null)];
+      const signature = signatureOf(stat);
+      if (this.#problems.has(path) || wanted === undefined) {
+        return [
+          path,
+          stat.type === 'directory' ? { type: 'directory', signature } : (state.slots.get(path) ?? null),
+        ];
+      }
+      switch (wanted.type) {
+        case 'directory':
+          return [path, { type: 'directory', signature }];
+        case 'symlink':
+          return [path, { type: 'symlink', signature, target: wanted.target }];
+        case 'other':
+          return [path, { type: 'other', signature }];
+        case 'file': {
+          // An inode that was linked as it is may have been written since it was read: then the old signature stays,
+          // and the next look reads it again.
+          const edited =
+            'seen' in wanted && !sameButCtime({ type: 'file', signature: wanted.seen, digest: '' }, stat);
+          return [path, { type: 'file', signature: edited ? wanted.seen : signature, digest: wanted.digest }];
+        }
+      }
+    });
+  }
+}
+
+/** Our own link, rename and unlink move the ctime of an inode; everything else is as the slot says. */
+function sameButCtime(slot: Slot | undefined, stat: FileStat | undefined): boolean {
+  if (slot === undefined || stat === undefined) return slot === stat;
+  return sameSignature({ ...slot, signature: { ...slot.signature, ctimeNs: stat.ctimeNs } }, stat);
+}
+
+/** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */
+export function catchUp(context: Context): void {
+  if (context.ledger.state.stale.size === 0) return;
+  new Publication(context, {
+    items: new Map(),
+    ancestor: [],
+    revision: context.ledger.state.revision,
+  }).catchUp();
+}
+
+/**
+ * Makes the names at the top of DIR what the tree says, for the first parts of the given paths. What stands in the way
+ * moves into `kept`, so that an edit nobody has seen is found there; a real directory only once everything in it is
+ * in the tree (the look at the top brings it there).
+ */
+export function mendTop(
+  context: Pick<Context, 'fs' | 'layout' | 'ledger' | 'clock'>,
+  paths: Iterable<Path>,
+  slotAt: (path: Path) => Slot | undefined,
+): void {
+  const { fs, layout } = context;
+  const names = new Set<ByteString>();
+  for (const path of paths) names.add(path.split('/', 1)[0] ?? path);
+  let changed = false;
+  for (const name of names) {
+    const at = layout.top(name);
+    const stat = fs.lstat('lstat top', at);
+    const slot = slotAt(name);
+    const ours = stat?.type === 'symlink' && fs.readlink('readlink top', at) === topTarget(name);
+    if (slot === undefined ? stat === undefined : ours) continue;
+    if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
+    if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
+    if (stat?.type === 'symlink') fs.unlink('unlink top', at);
+    else if (stat !== undefined) setAside(context, name, at, stat, slotAt);
+    if (slot !== undefined) fs.symlink('symlink top', topTarget(name), at);
+    changed = true;
+  }
+  if (changed) fs.syncDir('sync top', layout.root);
+}
+
+/** Whether every file below a real directory is the very inode that the tree holds there. */
+function isMerged(fs: FsPort, at: ByteString, path: Path, slotAt: (path: Path) => Slot | undefined): boolean {
+  return fs.readdir('list top directory', at).every((name) => {
+    const stat = fs.lstat('lstat top directory', `${at}/${name}`);
+    const below = join(path, name);
+    const slot = slotAt(below);
+    if (stat === undefined) return true;
+    if (slot === undefined || !sameKind(slot, stat)) return false;
+    if (stat.type === 'directory') return isMerged(fs, `${at}/${name}`, below, slotAt);
+    if (stat.type !== 'symlink') return slot.signature.ino === stat.ino;
+    return slot.type === 'symlink' && fs.readlink('readlink', `${at}/${name}`) === slot.target;
+  });
+}
+
+/** Moves a real file or directory from the top into `kept`; every regular file of it stays known there. */
+function setAside(
+  { fs, layout, ledger, clock }: Pick<Context, 'fs' | 'layout' | 'ledger' | 'clock'>,
+  path: Path,
+  at: ByteString,
+  stat: FileStat,
+  slotAt: (path: Path) => Slot | undefined,
+): void {
+  if (stat.type === 'directory') {
+    const aside = `${layout.stage}/top-${clock.nowNs().toString(36)}`;
+    fs.rename('set top directory aside', at, aside);
+    emptyAside({ fs, layout, ledger, clock }, path, aside, slotAt);
+    return;
+  }
+  const name = `${clock.nowNs().toString(36)}-top`;
+  const slot = slotAt(path) ?? { type: 'other' as const, signature: signatureOf(stat) };
+  ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
+  fs.rename('set top aside', at, `${layout.kept}/${name}`);
+}
+
+function emptyAside(
+  context: Pick<Context, 'fs' | 'layout' | 'ledger' | 'clock'>,
+  path: Path,
+  dir: ByteString,
+  slotAt: (path: Path) => Slot | undefined,
+): void {
+  const { fs } = context;
+  for (const name of fs.readdir('list aside', dir)) {
+    const at = `${dir}/${name}`;
+    const stat = fs.lstat('lstat aside', at);
+    if (stat === undefined) continue;
+    if (stat.type === 'directory') emptyAside(context, join(path, name), at, slotAt);
+    else setAside(context, join(path, name), at, stat, slotAt);
+  }
+  fs.rmdir('rmdir aside', dir);
+}

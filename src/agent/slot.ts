@@ -1,0 +1,120 @@
+/** What one name on disk holds: the signature that tells whether somebody touched it, and the content it had then. */
+
+import type { Entry, Path } from '../reconcile/entry.ts';
+import type { FileStat } from './ports.ts';
+
+/** Identity of an inode at one moment; any write, chmod, link or rename changes part of it (watch-and-flip 5). */
+export interface Signature {
+  readonly ino: bigint;
+  readonly size: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** A name in a tree, with content as last read. `other` is a socket, fifo or device: carried, never pushed. */
+export type Slot =
+  | { readonly type: 'file'; readonly signature: Signature; readonly digest: string }
+  | { readonly type: 'directory'; readonly signature: Signature }
+  /** `target` is in the volume's form. */
+  | { readonly type: 'symlink'; readonly signature: Signature; readonly target: string }
+  | { readonly type: 'other'; readonly signature: Signature };
+
+export function signatureOf(stat: FileStat): Signature {
+  const { ino, size, mtimeNs, ctimeNs, mode, uid, gid } = stat;
+  return { ino, size, mtimeNs, ctimeNs, mode, uid, gid };
+}
+
+/** Nothing about the inode changed. A directory's size and times move with its entries and are left out. */
+export function sameSignature(slot: Slot, stat: FileStat): boolean {
+  const s = slot.signature;
+  if (!sameKind(slot, stat) || s.mode !== stat.mode || s.uid !== stat.uid || s.gid !== stat.gid) return false;
+  if (slot.type === 'directory') return true;
+  return (
+    s.ino === stat.ino && s.size === stat.size && s.mtimeNs === stat.mtimeNs && s.ctimeNs === stat.ctimeNs
+  );
+}
+
+/** Whether the slot's type is what `lstat` says. */
+export function sameKind(slot: Slot, stat: FileStat): boolean {
+  const type = stat.type;
+  return slot.type === (type === 'file' || type === 'directory' || type === 'symlink' ? type : 'other');
+}
+
+/** The same bytes or target, whatever inode holds them. */
+export function sameSlotContent(a: Slot | undefined, b: Slot | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  if (a.type === 'file') return b.type === 'file' && a.digest === b.digest;
+  if (a.type === 'symlink') return b.type === 'symlink' && a.target === b.target;
+  return a.type === b.type;
+}
+
+/** A slot as the reconciler sees it; `undefined` for what never leaves this machine. */
+export function entryOfSlot(slot: Slot): Entry | undefined {
+  const { mode, uid, gid, mtimeNs, size } = slot.signature;
+  const base = { ino: 0n, mode, uid, gid, mtimeNs };
+  switch (slot.type) {
+    case 'file':
+      return { ...base, type: 'file', size, digest: slot.digest, nlink: 1 };
+    case 'directory':
+      return { ...base, type: 'directory' };
+    case 'symlink':
+      return { ...base, type: 'symlink', target: slot.target };
+    case 'other':
+      return undefined;
+  }
+}
+
+/** Slots by path, with the names below each directory at hand. */
+export class SlotTree {
+  readonly #slots = new Map<Path, Slot>();
+  readonly #children = new Map<Path, Set<string>>();
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  get(path: Path): Slot | undefined {
+    return this.#slots.get(path);
+  }
+
+  has(path: Path): boolean {
+    return this.#slots.has(path);
+  }
+
+  entries(): IterableIterator<[Path, Slot]> {
+    return this.#slots.entries();
+  }
+
+  set(path: Path, slot: Slot | undefined): void {
+    const slash = path.lastIndexOf('/');
+    const parent = slash < 0 ? '' : path.slice(0, slash);
+    const name = path.slice(slash + 1);
+    if (slot === undefined) {
+      this.#slots.delete(path);
+      const names = this.#children.get(parent);
+      names?.delete(name);
+      if (names?.size === 0) this.#children.delete(parent);
+      return;
+    }
+    this.#slots.set(path, slot);
+    const names = this.#children.get(parent);
+    if (names === undefined) this.#children.set(parent, new Set([name]));
+    else names.add(name);
+  }
+
+  /** Names directly below a directory. */
+  namesIn(dir: Path): ReadonlySet<string> {
+    return this.#children.get(dir) ?? EMPTY;
+  }
+
+  /** The path itself, if it is there, and everything below it; parents first. */
+  *below(path: Path): Generator<Path> {
+    if (path !== '' && this.#slots.has(path)) yield path;
+    for (const name of this.namesIn(path)) yield* this.below(path === '' ? name : `${path}/${name}`);
+  }
+}
+
+const EMPTY: ReadonlySet<string> = new Set();
