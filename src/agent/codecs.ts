@@ -1,0 +1,47 @@
+/** The block compression algorithms, from packages. */
+
+import type { BlockCodecs } from '../codec/compress.ts';
+
+/** Loads the algorithms. Both throw on bytes that are none of theirs, or that are not of the length asked for. */
+export async function loadCodecs(): Promise<BlockCodecs> {
+  const [lz4, zstd] = await Promise.all([import('lz4-napi'), import('@bokuweb/zstd-wasm')]);
+  await zstd.init();
+  return {
+    lz4: (stored, length) => lz4.uncompressSync(withLength(stored, length)),
+    zstd: (stored, length) => {
+      // The package allocates what the frame declares, unchecked.
+      if (zstdContentSize(stored) !== BigInt(length)) throw new RangeError('the frame is of another size');
+      return zstd.decompress(stored);
+    },
+  };
+}
+
+/** The package wants the length in front of the block, 4 bytes little-endian. */
+function withLength(block: Uint8Array, length: number): Uint8Array {
+  const sized = new Uint8Array(4 + block.length);
+  new DataView(sized.buffer).setUint32(0, length, true);
+  sized.set(block, 4);
+  return sized;
+}
+
+const ZSTD_MAGIC = 0xfd2fb528;
+
+/** The content size that a zstd frame declares (RFC 8878, 3.1.1.1); `undefined` without one. Throws `RangeError` on a short frame. */
+function zstdContentSize(frame: Uint8Array): bigint | undefined {
+  const view = new DataView(frame.buffer, frame.byteOffset, frame.byteLength);
+  if (view.getUint32(0, true) !== ZSTD_MAGIC) return undefined;
+  const descriptor = view.getUint8(4);
+  const singleSegment = (descriptor & 0x20) !== 0;
+  const dictionaryBytes = [0, 1, 2, 4][descriptor & 3] ?? 0;
+  const at = 5 + (singleSegment ? 0 : 1) + dictionaryBytes;
+  switch (descriptor >> 6) {
+    case 0:
+      return singleSegment ? BigInt(view.getUint8(at)) : undefined;
+    case 1:
+      return BigInt(view.getUint16(at, true) + 256);
+    case 2:
+      return BigInt(view.getUint32(at, true));
+    default:
+      return view.getBigUint64(at, true);
+  }
+}
