@@ -1,0 +1,15 @@
+/** The real `Clock`. */
+
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Clock } from './ports.ts';
+
+const NS_PER_MS = 1_000_000n;
+
+export const systemClock: Clock = {
+  nowNs: () => BigInt(Date.now()) * NS_PER_MS,
+  monotonicMs: () => performance.now(),
+  sleep: async (ms, signal) => {
+    await delay(ms, undefined, signal === undefined ? {} : { signal });
+  },
+  random: Math.random,
+};

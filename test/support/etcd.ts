@@ -1,0 +1,135 @@
+/** Real etcd servers for tests: each on free ports, with its own data and a name that proves it is ours. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Etcd3 } from 'etcd3';
+import type { Endpoint } from '../../src/codec/url.ts';
+import { findTool } from '../../tools/find.mjs';
+import { until } from './until.ts';
+
+export interface EtcdServerOptions {
+  /** The program; else `ETCD_BIN`, the PATH, or the project's cache. */
+  readonly binary?: string;
+  /** More arguments, such as `--quota-backend-bytes`. */
+  readonly args?: readonly string[];
+}
+
+export interface EtcdServer {
+  /** The member's name, unique to this server. */
+  readonly name: string;
+  readonly endpoint: Endpoint;
+  /** `http://127.0.0.1:PORT` */
+  readonly clientUrl: string;
+  /** `etcd://127.0.0.1:PORT`: a metadata address without a path. */
+  readonly url: string;
+  /** Of the process that runs now. */
+  readonly pid: number;
+  /** Ends the process and waits for it; the data stay. */
+  kill(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
+  /** Starts the process again on the same data and port. */
+  start(): Promise<void>;
+  /** SIGSTOP: it still accepts connections and answers nothing. */
+  pause(): void;
+  resume(): void;
+  /** Ends the process and removes the data. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+/** Starts a server and waits until it answers under its own name. */
+export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdServer> {
+  const binary = options.binary ?? findTool('etcd');
+  if (binary === undefined) throw new Error('etcd is missing; "npm run tools" fetches it');
+  const folder = await mkdtemp(join(tmpdir(), 'etcd-'));
+  const name = `test-${randomUUID()}`;
+  const port = await freePort();
+  const peerUrl = `http://127.0.0.1:${await freePort()}`;
+  const clientUrl = `http://127.0.0.1:${port}`;
+  let child: ChildProcess | undefined;
+
+  const server: EtcdServer = {
+    name,
+    endpoint: { host: '127.0.0.1', port },
+    clientUrl,
+    url: `etcd://127.0.0.1:${port}`,
+    get pid() {
+      if (child?.pid === undefined) throw new Error(`etcd ${name} does not run`);
+      return child.pid;
+    },
+    async start() {
+      child = spawn(
+        binary,
+        [
+          ...['--name', name, '--data-dir', join(folder, 'data')],
+          ...['--listen-client-urls', clientUrl, '--advertise-client-urls', clientUrl],
+          ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
+          ...['--initial-cluster', `${name}=${peerUrl}`, '--initial-cluster-token', name],
+          ...(options.args ?? []),
+        ],
+        { stdio: 'ignore' },
+      );
+      const ended = child;
+      await until(`etcd ${name} answers`, async () => {
+        if (ended.exitCode !== null) throw new Error(`etcd ${name} ended with ${ended.exitCode}`);
+        return (await memberName(clientUrl)) === name;
+      });
+    },
+    async kill(signal = 'SIGTERM') {
+      if (child === undefined) return;
+      await killOurs(child, name, signal);
+      child = undefined;
+    },
+    pause() {
+      process.kill(server.pid, 'SIGSTOP');
+    },
+    resume() {
+      process.kill(server.pid, 'SIGCONT');
+    },
+    async stop() {
+      await server.kill('SIGKILL');
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+  await server.start();
+  return server;
+}
+
+/** A port of 127.0.0.1 that is free now, below the range that outgoing connections use. */
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const probe = createServer();
+    const free = await new Promise<boolean>((resolve) => {
+      probe.once('error', () => resolve(false));
+      probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
+    });
+    if (free) return port;
+  }
+}
+
+/** The name of the member that answers, or `undefined` while none does. */
+async function memberName(clientUrl: string): Promise<string | undefined> {
+  const client = new Etcd3({ hosts: clientUrl, grpcOptions: { 'grpc.use_local_subchannel_pool': 1 } });
+  try {
+    const { header, members } = await client.cluster.memberList({}, { deadline: Date.now() + 1_000 });
+    return members.find((member) => member.ID === header.member_id)?.name;
+  } catch {
+    return undefined;
+  } finally {
+    client.close();
+  }
+}
+
+/** The number may belong to somebody else by now: the command line tells. */
+async function killOurs(child: ChildProcess, name: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const commandLine = await readFile(`/proc/${child.pid}/cmdline`, 'latin1');
+  if (!commandLine.includes(name)) throw new Error(`process ${child.pid} is not etcd ${name}`);
+  const ended = once(child, 'exit');
+  child.kill(signal);
+  await ended;
+}
