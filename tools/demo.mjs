@@ -106,7 +106,7 @@ async function showLocalEdit(volume, from, to, processes) {
   const start = performance.now();
   renameSync(`${file}~`, file);
   const seen = await untilServed(to, '/', page, start, processes);
-  report(`a page edited in pod ${from.name}`, [[to, seen]]);
+  report(`A page edited in pod ${from.name}'s directory`, [[to, seen]]);
   if ((await agent('cat', volume, '/html/index.html')) !== page) {
     throw new Failure('the volume does not have the page that was edited in a pod');
   }
@@ -122,11 +122,11 @@ async function showVolumeEdit(volume, podA, podB, processes) {
     untilServed(podB, '/news.txt', news, start, processes),
     put,
   ]);
-  const pods = [
+  report('A page changed in the volume (put)', [
     [podA, seenA],
     [podB, seenB],
-  ];
-  report('a page changed in the volume', pods, 'with the start of the command');
+  ]);
+  console.log('  The times of "put" contain the start of that command.');
 }
 
 async function untilServed(pod, path, content, start, processes) {
@@ -135,11 +135,10 @@ async function untilServed(pod, path, content, start, processes) {
   return performance.now() - start;
 }
 
-function report(what, seen, remark = '') {
-  for (const [pod, ms] of seen) {
-    console.log(
-      `  ${what}  →  served by pod ${pod.name} after ${ms.toFixed(0).padStart(4)} ms${remark && `, ${remark}`}`,
-    );
+function report(what, pods) {
+  for (const [index, [{ name }, ms]] of pods.entries()) {
+    const left = index === 0 ? `${what.padEnd(36)} →` : ''.padEnd(38);
+    console.log(`  ${left} pod ${name}'s nginx serves it after ${ms.toFixed(0).padStart(5)} ms`);
   }
 }
 
@@ -166,6 +165,7 @@ function invite(volume, podA, podB) {
 
     pod A   ${podA.dir}   ${podA.url}/
     pod B   ${podB.dir}   ${podB.url}/
+    logs    ${join(podA.dir, '../../logs')}
 
   To try in another terminal, from this project's folder:
 

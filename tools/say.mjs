@@ -2,7 +2,7 @@
 
 const terminal = process.stdout.isTTY === true;
 
-/** Runs `work` under a line that says what is going on; the line ends with what `work` returns, if that is a string. */
+/** Runs `work` under a line that says what is going on and how long it took. */
 export async function step(label, work) {
   const started = performance.now();
   const seconds = () => `${((performance.now() - started) / 1000).toFixed(1)} s`;
@@ -15,18 +15,18 @@ export async function step(label, work) {
   const ticker = terminal
     ? setInterval(() => draw(`  · ${label} … ${seconds()}`), 100)
     : setTimeout(() => console.log(`  · ${label} …`), 1000);
-  const end = (mark, detail) => {
+  const end = (mark) => {
     clearInterval(ticker);
-    const text = `  ${mark} ${detail.padEnd(66)} ${seconds().padStart(8)}`;
+    const text = `  ${mark} ${label.padEnd(56)} ${seconds().padStart(8)}`;
     if (terminal) draw(text);
     process.stdout.write(terminal ? '\n' : `${text}\n`);
   };
   try {
     const result = await work();
-    end('✓', typeof result === 'string' ? `${label}: ${result}` : label);
+    end('✓');
     return result;
   } catch (error) {
-    end('✗', label);
+    end('✗');
     throw error;
   }
 }

@@ -69,7 +69,10 @@ export class Processes {
     for (const { child, ended } of this.#running.splice(0).reverse()) {
       child.kill('SIGTERM');
       const waiting = new AbortController();
-      await Promise.race([ended, sleep(STOP_LIMIT_MS, undefined, { signal: waiting.signal }).catch(() => {})]);
+      await Promise.race([
+        ended,
+        sleep(STOP_LIMIT_MS, undefined, { signal: waiting.signal }).catch(() => {}),
+      ]);
       waiting.abort();
       child.kill('SIGKILL'); // does nothing to one that has ended
       await ended;
