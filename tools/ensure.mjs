@@ -112,7 +112,8 @@ function ownPackageLists(quiet) {
 
 /** Fetches the libraries that the loader does not find; resolves with their folders, `undefined` when none is missing. */
 async function missingLibraries(program, packageName) {
-  const missing = (await run('ldd', [program])).match(/\S+(?= => not found)/g) ?? [];
+  const loaded = await run('ldd', [program]).catch(() => ''); // ldd fails for a program that needs no library
+  const missing = loaded.match(/\S+(?= => not found)/g) ?? [];
   if (missing.length === 0) return undefined;
   const depends = await run('apt-cache', [
     ...((await ownLists) ?? []),
