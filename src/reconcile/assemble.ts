@@ -33,7 +33,7 @@ export type RemoteEntry = RemoteFile | DirectoryEntry | SymlinkEntry | SpecialEn
 export interface TreeProblem {
   readonly path: Path;
   readonly kind:
-    /** The name cannot be a path component; `path` then holds it all the same. */
+    /** The name cannot be a path component. In `path` its slashes are spelled NUL `s` and its NULs NUL `0`. */
     | 'unsafe-name'
     | 'bad-dentry'
     /** The dentry leads to an inode without an attr. */
@@ -116,7 +116,7 @@ export class RemoteView {
     for (const { parent, name } of this.#index.namesOf(ino)) {
       const directory = this.#directories.get(parent);
       if (directory === undefined) continue;
-      const path = join(directory.path, name);
+      const path = pathAt(directory.path, name);
       if (this.#entries.get(path)?.ino === ino) paths.push(path);
     }
     return paths;
@@ -175,7 +175,7 @@ export class RemoteView {
   #clearStale({ parent, name }: DentryName): void {
     const directory = this.#directories.get(parent);
     if (directory === undefined) return;
-    const path = join(directory.path, name);
+    const path = pathAt(directory.path, name);
     const shown = this.#entries.get(path);
     const entry = this.#outcome(parent, directory.path, name)?.entry;
     if (shown?.type === 'directory' && entry?.type === 'directory' && shown.ino === entry.ino) return;
@@ -187,7 +187,7 @@ export class RemoteView {
     const directory = this.#directories.get(parent);
     if (directory === undefined) return;
     const entered = this.#place(parent, directory, name);
-    if (entered !== undefined) this.#enterDirectory(entered, join(directory.path, name));
+    if (entered !== undefined) this.#enterDirectory(entered, pathAt(directory.path, name));
   }
 
   /** Shows a directory and all below it. Not recursive: a tree may be deeper than the stack. */
@@ -198,7 +198,7 @@ export class RemoteView {
       this.#directories.set(next.ino, directory);
       for (const name of this.#index.list(next.ino).keys()) {
         const entered = this.#place(next.ino, directory, name);
-        if (entered !== undefined) waiting.push({ ino: entered, path: join(next.path, name) });
+        if (entered !== undefined) waiting.push({ ino: entered, path: pathAt(next.path, name) });
       }
     }
   }
@@ -210,7 +210,7 @@ export class RemoteView {
       const directory = this.#directories.get(next);
       this.#directories.delete(next);
       for (const name of directory?.names ?? []) {
-        const path = join(directory?.path ?? '', name);
+        const path = pathAt(directory?.path ?? '', name);
         const entry = this.#entries.get(path);
         if (entry?.type === 'directory') waiting.push(entry.ino);
         this.#write(path, undefined);
@@ -219,7 +219,7 @@ export class RemoteView {
   }
 
   #remove(directory: ShownDirectory, name: ByteString): void {
-    const path = join(directory.path, name);
+    const path = pathAt(directory.path, name);
     const entry = this.#entries.get(path);
     if (entry?.type === 'directory') this.#leaveDirectory(entry.ino);
     directory.names.delete(name);
@@ -228,7 +228,7 @@ export class RemoteView {
 
   /** Writes what one name stands for; returns its inode if it is a directory that has to be entered. */
   #place(parent: bigint, directory: ShownDirectory, name: ByteString): bigint | undefined {
-    const path = join(directory.path, name);
+    const path = pathAt(directory.path, name);
     const outcome = this.#outcome(parent, directory.path, name);
     if (outcome === undefined) directory.names.delete(name);
     else directory.names.add(name);
@@ -249,7 +249,7 @@ export class RemoteView {
   #outcome(parent: bigint, directory: Path, name: ByteString): Outcome | undefined {
     const stored = this.#index.list(parent).get(name);
     if (stored === undefined) return undefined;
-    const path = join(directory, name);
+    const path = pathAt(directory, name);
     const problem = (kind: TreeProblem['kind'], message: string): Outcome => ({
       problem: { path, kind, message },
     });
@@ -302,6 +302,12 @@ export class RemoteView {
     const home = (told.length > 0 ? told : names).reduce((a, b) => (comesBefore(b, a) ? b : a));
     return home.parent === parent && home.name === name;
   }
+}
+
+/** The path of a name. One with a slash must not be taken for a path below another directory. */
+function pathAt(directory: Path, name: ByteString): Path {
+  const unsafe = name.includes('/') || name.includes('\0');
+  return join(directory, unsafe ? name.replaceAll('\0', '\x000').replaceAll('/', '\0s') : name);
 }
 
 function comesBefore(a: DentryName, b: DentryName): boolean {
