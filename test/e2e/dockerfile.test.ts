@@ -1,10 +1,15 @@
 /** The image: its paths are those of the build, its user is no root, and nothing in it needs a shell. */
 
-import { existsSync, readFileSync } from 'node:fs';
+import { execFile } from 'node:child_process';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { readDockerfile } from '../support/dockerfile.ts';
 import { projectDir } from '../support/tools.ts';
 
+const run = promisify(execFile);
 const read = (file: string): string => readFileSync(`${projectDir}/${file}`, 'utf8');
 
 describe('Dockerfile', () => {
@@ -55,5 +60,45 @@ describe('Dockerfile', () => {
       expect(existsSync(`${projectDir}/${file}`), file).to.equal(true);
       expect(allowed).to.include(file);
     }
+  });
+
+  describe('laid out in a folder', () => {
+    let root: string;
+
+    before(async function () {
+      this.timeout(300_000); // the packages may have to be fetched
+      root = mkdtempSync(join(tmpdir(), 'image-'));
+      chmodSync(root, 0o755);
+      const app = join(root, 'app');
+      mkdirSync(app);
+      for (const file of ['package.json', 'package-lock.json'])
+        cpSync(join(projectDir, file), join(app, file));
+      for (const command of stage('dependencies').run) {
+        const [program = '', ...args] = command.split(' ');
+        await run(program, [...args, '--prefer-offline'], { cwd: app });
+      }
+      for (const { from, source, target } of image.copies.filter(
+        ({ from: name }) => name !== 'dependencies',
+      )) {
+        // What the build stage leaves in /app/dist is in the project's own dist after "npm run build".
+        const file = from === 'build' ? source.replace('/app/', '') : source;
+        mkdirSync(dirname(join(root, target)), { recursive: true });
+        cpSync(join(projectDir, file), join(root, target), { recursive: true });
+      }
+    });
+
+    after(() => rmSync(root, { recursive: true }));
+
+    it("starts with nothing else, as the image's user where the test may choose one", async () => {
+      const [program = '', main = ''] = image.entrypoint;
+      const [uid = 0, gid = 0] = image.user.split(':').map(Number);
+      const user = process.getuid?.() === 0 ? { uid, gid } : {};
+      const { stdout } = await run(program, [join(root, main), '--help'], {
+        ...user,
+        cwd: '/',
+        env: { PATH: process.env['PATH'] },
+      });
+      expect(stdout).to.include('etcd-etc-agent');
+    });
   });
 });

@@ -1,0 +1,3 @@
+/** The types of `nginx.mjs`, for the tests. */
+
+export declare function prepareNginx(podDir: string, port: number): string[];
