@@ -75,13 +75,13 @@ export function decodeAttr(value: Uint8Array): Attr {
     length: reader.u64be(),
     rdev: reader.u32be(),
   };
-  // From here on a field is there if its bytes are (upstream `Attr.Unmarshal`).
+  // From here on a field is there if its bytes are (upstream `Attr.Unmarshal`); without a parent nothing follows.
   const hasParent = reader.remaining >= 8;
   const parent = hasParent ? reader.u64be() : 0n;
   const hasAcl = reader.remaining >= 8;
   const accessAcl = hasAcl ? reader.u32be() : 0;
   const defaultAcl = hasAcl ? reader.u32be() : 0;
-  const hasTier = reader.remaining >= 1;
+  const hasTier = hasParent && reader.remaining >= 1;
   const tier = hasTier ? reader.u8() : 0;
   const hasPadding = tier !== 0 && reader.peek() === 0;
   if (hasPadding) reader.u8();

@@ -96,37 +96,51 @@ export class ByteWriter {
   #length = 0;
 
   u8(value: number): this {
-    this.#view.setUint8(this.#grow(1), checked(value, 8));
+    const number = checked(value, 8);
+    const at = this.#grow(1);
+    this.#view.setUint8(at, number);
     return this;
   }
 
   u16be(value: number): this {
-    this.#view.setUint16(this.#grow(2), checked(value, 16));
+    const number = checked(value, 16);
+    const at = this.#grow(2);
+    this.#view.setUint16(at, number);
     return this;
   }
 
   u32be(value: number): this {
-    this.#view.setUint32(this.#grow(4), checked(value, 32));
+    const number = checked(value, 32);
+    const at = this.#grow(4);
+    this.#view.setUint32(at, number);
     return this;
   }
 
   u64be(value: bigint): this {
-    this.#view.setBigUint64(this.#grow(8), unsigned(value));
+    const number = unsigned(value);
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, number);
     return this;
   }
 
   u64le(value: bigint): this {
-    this.#view.setBigUint64(this.#grow(8), unsigned(value), true);
+    const number = unsigned(value);
+    const at = this.#grow(8);
+    this.#view.setBigUint64(at, number, true);
     return this;
   }
 
   i64be(value: bigint): this {
-    this.#view.setBigInt64(this.#grow(8), signed(value));
+    const number = signed(value);
+    const at = this.#grow(8);
+    this.#view.setBigInt64(at, number);
     return this;
   }
 
   i64le(value: bigint): this {
-    this.#view.setBigInt64(this.#grow(8), signed(value), true);
+    const number = signed(value);
+    const at = this.#grow(8);
+    this.#view.setBigInt64(at, number, true);
     return this;
   }
 
@@ -141,6 +155,7 @@ export class ByteWriter {
     return this.#bytes.slice(0, this.#length);
   }
 
+  /** Makes room and returns its offset. The view may be another one afterwards. */
   #grow(n: number): number {
     const start = this.#length;
     this.#length += n;

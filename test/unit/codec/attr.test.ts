@@ -45,7 +45,7 @@ const oddForms: readonly [what: string, bytes: string, attr: Partial<Attr>][] = 
   ['72 bytes: a tier without padding', `${HEAD} ${PARENT} 01`, { parent: 3n, tier: 1 }],
   ['79 bytes: ACL without a tier', `${HEAD} ${PARENT} 00000001 00000000`, { parent: 3n, accessAcl: 1 }],
   ['80 bytes: ACL ids that are zero', `${HEAD} ${PARENT} 00000000 00000000 00`, { parent: 3n }],
-  ['64 bytes: a tier without a parent', `${HEAD} 01`, { tier: 1 }],
+  ['64 bytes: something unknown in place of a parent', `${HEAD} 01`, { rest: new Uint8Array([1]) }],
 ];
 
 describe('attributes', () => {
