@@ -6,9 +6,8 @@ import { ensureTools } from './ensure.mjs';
 import { cacheDir, findTool, projectDir } from './find.mjs';
 import { build, ensurePackages } from './packages.mjs';
 import { explain, runOpen } from './run.mjs';
+import { SUITES, TOOLS } from './suites.mjs';
 
-const SUITES = ['unit', 'property', 'contract', 'fault', 'interop', 'e2e'];
-const TOOLS = ['etcd', 'etcdctl', 'nginx', 'juicefs', 'kubectl'];
 const inCi = !['', '0', 'false'].includes(process.env.CI ?? '');
 
 function canMount() {
