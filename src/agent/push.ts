@@ -1,0 +1,428 @@
+/** Pushes changes into the volume: claims numbers, stores blocks, commits what the planner says, cleans up after. */
+
+import { decodeAttr } from '../codec/attr.ts';
+import { equalBytes } from '../codec/bytes.ts';
+import { decodeKey, encodeKey, ROOT_INO, TRASH_INO } from '../codec/key.ts';
+import type { ByteString, Kv, StoreTransaction } from '../codec/kv.ts';
+import type { Entry, Path } from '../reconcile/entry.ts';
+import { LIMITS, planPush, type Plan, type Planned, type Prepared } from '../reconcile/plan-remote.ts';
+import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
+import { orderPush } from '../reconcile/push-order.ts';
+import { deleteKeys } from './blocks.ts';
+import { storeContent, type StoredContent } from './content.ts';
+import { deleteFileData } from './deleted-file.ts';
+import { AgentError, UnknownOutcomeError } from './error.ts';
+import { IdPool } from './id-pool.ts';
+import type { Clock, CommitResult, EtcdStore } from './ports.ts';
+import { PushView, type LiveIndex } from './push-view.ts';
+import type { Volume } from './volume.ts';
+
+/** Reads bytes of the new contents of a change; fewer than asked for only where they end. */
+export type ReadContent = (change: PushChange, offset: bigint, length: number) => Promise<Uint8Array>;
+
+export interface PushOptions {
+  /** The directory that paths start from; the volume's root if not given. */
+  readonly root?: bigint;
+  /** The index to plan on; without it all metadata are read as they are needed. */
+  readonly live?: LiveIndex;
+  readonly read: ReadContent;
+  readonly signal?: AbortSignal;
+  /** Told after each transaction: changes that have an outcome, of all. */
+  readonly onProgress?: (done: number, total: number) => void;
+}
+
+/** What became of one change. */
+export type ChangeOutcome =
+  | {
+      readonly outcome: 'committed';
+      readonly change: PushChange;
+      /** Of the store, at which the volume has it. */
+      readonly revision: bigint;
+      /** The entry as the volume has it now; absent after a removal. */
+      readonly entry: Entry | undefined;
+    }
+  /** Another writer came first: read again and reconcile. Nothing of this change is in the volume. */
+  | { readonly outcome: 'lost'; readonly change: PushChange }
+  /** The volume was not what the change was made for: read again and reconcile. */
+  | { readonly outcome: 'stale'; readonly change: PushChange; readonly reason: string }
+  /** It cannot be pushed as things are; a phrase for people. */
+  | { readonly outcome: 'refused'; readonly change: PushChange; readonly reason: string }
+  /** The contents were not those of the digest when they were read: look at the file again. */
+  | { readonly outcome: 'changed'; readonly change: PushChange };
+
+export interface PushOutcome {
+  /** One for each change, in the order of the changes. */
+  readonly changes: readonly ChangeOutcome[];
+  /** The store's revision of each transaction that committed, ascending. */
+  readonly revisions: readonly bigint[];
+}
+
+/** Contents up to this many bytes in all go into the transaction itself: nothing to leak, one revision for followers. */
+const INLINE_BYTES = 192 * 1024;
+
+/** Groups that are prepared for one transaction; more would not fit. */
+const WINDOW = 128;
+
+/** First and longest wait before a transaction that lost on accounts alone is built again, in milliseconds. */
+const JITTER_MS = 4;
+const MAX_JITTER_MS = 250;
+
+export class Pusher {
+  readonly #store: EtcdStore;
+  readonly #volume: Volume;
+  readonly #clock: Clock;
+  readonly #inodes: IdPool;
+  readonly #slices: IdPool;
+
+  constructor(store: EtcdStore, volume: Volume, clock: Clock) {
+    this.#store = store;
+    this.#volume = volume;
+    this.#clock = clock;
+    this.#inodes = new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextInode' }), 2n);
+    this.#slices = new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextChunk' }), 1n);
+  }
+
+  /**
+   * Pushes changes, in as few transactions as they fit into: parents first, removals last. What is refused or stale is
+   * left out and the rest goes on; a lost transaction ends the push. Rejects with the store's errors; blocks of contents
+   * that did not get into the volume are deleted unless their transaction may still have committed.
+   */
+  async push(changes: readonly PushChange[], options: PushOptions): Promise<PushOutcome> {
+    const { writeRefusal } = this.#volume;
+    if (writeRefusal !== undefined) {
+      return {
+        changes: changes.map((change) => ({ outcome: 'refused', change, reason: writeRefusal })),
+        revisions: [],
+      };
+    }
+    const run = new PushRun(
+      this.#store,
+      this.#volume,
+      this.#clock,
+      this.#inodes,
+      this.#slices,
+      options,
+      changes,
+    );
+    return run.run();
+  }
+}
+
+/** One call of `push`. */
+class PushRun {
+  readonly #store: EtcdStore;
+  readonly #volume: Volume;
+  readonly #clock: Clock;
+  readonly #inodes: IdPool;
+  readonly #slices: IdPool;
+  readonly #options: PushOptions;
+  readonly #changes: readonly PushChange[];
+  readonly #view: PushView;
+  readonly #inline: boolean;
+  /** What was claimed and stored for changes that have no outcome yet. */
+  readonly #prepared = new Map<PushChange, Prepared & { readonly content?: StoredContent }>();
+  /** By path: ordering may have made one change of two. */
+  readonly #outcomes = new Map<Path, ChangeOutcome>();
+  readonly #revisions: bigint[] = [];
+  /** Files that lost their last name for good. */
+  readonly #deleted: { readonly ino: bigint; readonly length: bigint }[] = [];
+
+  constructor(
+    store: EtcdStore,
+    volume: Volume,
+    clock: Clock,
+    inodes: IdPool,
+    slices: IdPool,
+    options: PushOptions,
+    changes: readonly PushChange[],
+  ) {
+    this.#store = store;
+    this.#volume = volume;
+    this.#clock = clock;
+    this.#inodes = inodes;
+    this.#slices = slices;
+    this.#options = options;
+    this.#changes = changes;
+    this.#view = new PushView(store, volume.prefix, options.live);
+    const bytes = changes.filter(needsContent).reduce((sum, change) => sum + change.new.size, 0n);
+    this.#inline = bytes <= INLINE_BYTES;
+  }
+
+  async run(): Promise<PushOutcome> {
+    try {
+      await this.#pushAll(orderPush(this.#changes));
+    } catch (error) {
+      if (!(error instanceof UnknownOutcomeError)) await this.#release([...this.#prepared.keys()]);
+      throw error;
+    }
+    await this.#deleteData();
+    return {
+      changes: this.#changes.map((change) => {
+        const outcome = this.#outcomes.get(change.path) ?? { outcome: 'lost' as const };
+        return { ...outcome, change };
+      }),
+      revisions: this.#revisions,
+    };
+  }
+
+  async #pushAll(ordered: readonly (readonly PushChange[])[]): Promise<void> {
+    let waiting = ordered;
+    while (waiting.length > 0) {
+      const window = await this.#prepare(waiting.slice(0, WINDOW));
+      const later = waiting.slice(WINDOW);
+      const rest = await this.#commitSome(window);
+      if (rest === 'lost') {
+        await this.#release([...this.#prepared.keys()]);
+        return;
+      }
+      waiting = [...rest, ...later];
+      this.#options.onProgress?.(this.#outcomes.size, this.#changes.length);
+    }
+  }
+
+  /** Plans and commits one transaction; the groups that did not fit into it come back. */
+  async #commitSome(
+    groups: readonly (readonly PushChange[])[],
+  ): Promise<readonly (readonly PushChange[])[] | 'lost'> {
+    for (let failures = 0; ; failures += 1) {
+      const plan = await this.#plan(groups);
+      const { transaction, planned, givenUp, rest } = plan;
+      const result =
+        planned.length === 0 ? undefined : await this.#store.commit(transaction, this.#options.signal);
+      if (result?.outcome === 'lost') {
+        const revision = await this.#committedAfterAll(result, plan);
+        if (revision === undefined) {
+          if (!this.#lostOnAccounts(transaction, result.current)) return 'lost';
+          this.#view.learn(result.current, result.revision);
+          const waitMs = Math.min(MAX_JITTER_MS, JITTER_MS * 2 ** failures) * this.#clock.random();
+          await this.#clock.sleep(waitMs, this.#options.signal);
+          continue;
+        }
+        this.#committed(transaction, planned, revision);
+      } else if (result !== undefined) {
+        this.#committed(transaction, planned, result.revision);
+      }
+      for (const { change, outcome, reason } of givenUp)
+        this.#outcomes.set(change.path, { outcome, change, reason });
+      await this.#release(givenUp.map(({ change }) => change));
+      return rest;
+    }
+  }
+
+  async #plan(groups: readonly (readonly PushChange[])[]): Promise<Extract<Plan, { status: 'plan' }>> {
+    const refused = [...this.#outcomes.values()]
+      .filter(({ outcome }) => outcome === 'refused' || outcome === 'changed')
+      .map(({ change }) => change.path);
+    for (;;) {
+      const plan = planPush({
+        view: this.#view,
+        prefix: this.#volume.prefix,
+        root: this.#options.root ?? ROOT_INO,
+        groups,
+        prepared: this.#prepared,
+        refused,
+        trashDays: this.#volume.setting.trashDays,
+        dirStats: this.#volume.setting.dirStats,
+        nowNs: this.#clock.nowNs(),
+        limits: LIMITS,
+      });
+      if (plan.status === 'plan') return plan;
+      await this.#view.fetch(plan, this.#options.signal);
+    }
+  }
+
+  /** Claims numbers and stores contents; groups whose contents were not what the digest says are left out. */
+  async #prepare(groups: readonly (readonly PushChange[])[]): Promise<(readonly PushChange[])[]> {
+    const { signal } = this.#options;
+    const fresh = groups.flat().filter((change) => !this.#prepared.has(change));
+    const parents = (change: PushChange): number =>
+      change.makeParents === undefined ? 0 : change.path.split('/').length - 1;
+    const needed = fresh.reduce((n, change) => n + (needsInode(change) ? 1 : 0) + parents(change), 0);
+    const inos = await this.#inodes.take(needed, signal);
+    for (const change of fresh) {
+      const ino = needsInode(change) ? inos.shift() : undefined;
+      const parentInos = inos.splice(0, parents(change));
+      this.#prepared.set(change, { ...(ino === undefined ? {} : { ino }), parentInos });
+    }
+    const changed = new Set<PushChange>();
+    for (const change of fresh) {
+      if (!needsContent(change)) continue;
+      const content = await storeContent(change, {
+        store: this.#store,
+        volume: this.#volume,
+        slices: this.#slices,
+        inline: this.#inline,
+        read: this.#options.read,
+        signal,
+        // Known before the first block is stored, so that a failure half way leaves nothing behind.
+        onStart: (started) => this.#prepared.set(change, { ...this.#prepared.get(change), content: started }),
+      });
+      if (content === 'changed') changed.add(change);
+      else this.#prepared.set(change, { ...this.#prepared.get(change), content, blocks: content.blocks });
+    }
+    if (changed.size === 0) return [...groups];
+    const dropped = groups.filter((group) => group.some((change) => changed.has(change))).flat();
+    for (const change of dropped) {
+      const outcome: ChangeOutcome = changed.has(change)
+        ? { outcome: 'changed', change }
+        : { outcome: 'refused', change, reason: 'it depends on a file that was being written' };
+      this.#outcomes.set(change.path, outcome);
+    }
+    await this.#release(dropped);
+    return groups.filter((group) => !group.some((change) => changed.has(change)));
+  }
+
+  #committed(transaction: StoreTransaction, planned: readonly Planned[], revision: bigint): void {
+    this.#revisions.push(revision);
+    this.#view.applyOwn(transaction, revision);
+    for (const op of transaction.ops) {
+      if (op.type !== 'put' || !op.key.startsWith(this.#volume.prefix)) continue;
+      const key = decodeKey(op.key.slice(this.#volume.prefix.length));
+      if (key.kind === 'deletedFile') this.#deleted.push({ ino: key.ino, length: key.length });
+    }
+    for (const { change, entry } of planned) {
+      this.#outcomes.set(change.path, { outcome: 'committed', change, revision, entry });
+      const unused =
+        this.#prepared.get(change)?.parentInos?.filter((ino) => this.#isUnused(transaction, ino)) ?? [];
+      this.#inodes.giveBack(unused);
+      this.#prepared.delete(change);
+    }
+  }
+
+  #isUnused(transaction: StoreTransaction, ino: bigint): boolean {
+    const key = this.#volume.keyOf({ kind: 'attr', ino });
+    return !transaction.ops.some((op) => op.type === 'put' && op.key === key);
+  }
+
+  /**
+   * Whether an earlier attempt of a lost transaction had committed, and at which revision (design 4.4). `undefined` is
+   * only returned once it is certain that none did or that nothing of it is left.
+   */
+  async #committedAfterAll(
+    result: Extract<CommitResult, { outcome: 'lost' }>,
+    { transaction, planned }: Extract<Plan, { status: 'plan' }>,
+  ): Promise<bigint | undefined> {
+    if (!result.ambiguous) return undefined;
+    const inos = planned.flatMap(({ change }) => this.#prepared.get(change)?.ino ?? []);
+    const ino = inos[0];
+    if (ino === undefined) return writtenAt(transaction, result.current);
+    const { kvs } = await this.#store.get([this.#volume.keyOf({ kind: 'attr', ino })], {
+      ...(this.#options.signal === undefined ? {} : { signal: this.#options.signal }),
+    });
+    // Nobody else writes the attr of an inode that we claimed before it has a name.
+    const created = kvs[0]?.createRevision;
+    if (created !== undefined) return created;
+    // It may have come and gone: then its blocks belong to whoever deletes the file's data.
+    await this.#keepBlocksOfDeleted(planned);
+    return undefined;
+  }
+
+  /** Forgets the blocks of contents that another client has already taken over for deletion. */
+  async #keepBlocksOfDeleted(planned: readonly Planned[]): Promise<void> {
+    for (const { change } of planned) {
+      const prepared = this.#prepared.get(change);
+      const content = prepared?.content;
+      if (prepared?.ino === undefined || content === undefined) continue;
+      const key = this.#volume.keyOf({ kind: 'deletedFile', ino: prepared.ino, length: content.length });
+      const { kvs } = await this.#store.get([key]);
+      if (kvs[0] !== undefined) this.#prepared.delete(change);
+    }
+  }
+
+  /** Whether all that moved are accounts and times: then the same changes are planned again, and nobody is asked. */
+  #lostOnAccounts(transaction: StoreTransaction, current: ReadonlyMap<ByteString, Kv | undefined>): boolean {
+    const moved = transaction.compares.filter(
+      (compare) => 'key' in compare && (current.get(compare.key)?.modRevision ?? 0n) !== compare.modRevision,
+    );
+    // Nothing moved means that a range got a new key.
+    return (
+      moved.length > 0 &&
+      moved.every((compare) => 'key' in compare && this.#isAccount(compare.key, current.get(compare.key)))
+    );
+  }
+
+  #isAccount(storeKey: ByteString, now: Kv | undefined): boolean {
+    const key = decodeKey(storeKey.slice(this.#volume.prefix.length));
+    switch (key.kind) {
+      case 'dirStat':
+      case 'counter':
+        return true;
+      case 'dentry':
+        // This hour's trash directory: somebody else made it.
+        return key.parent === TRASH_INO;
+      case 'attr': {
+        const before = this.#view.get(encodeKey(key));
+        if (before === 'absent' || before === 'unknown' || now === undefined) return false;
+        return sameDirectory(before.value, now.value);
+      }
+      default:
+        return false;
+    }
+  }
+
+  /** Gives back what was claimed for changes that are not in the volume, and deletes their blocks. */
+  async #release(changes: readonly PushChange[]): Promise<void> {
+    const keys: ByteString[] = [];
+    for (const change of changes) {
+      const prepared = this.#prepared.get(change);
+      if (prepared === undefined) continue;
+      this.#inodes.giveBack([
+        ...(prepared.ino === undefined ? [] : [prepared.ino]),
+        ...(prepared.parentInos ?? []),
+      ]);
+      keys.push(...(prepared.content?.storedKeys ?? []));
+      this.#prepared.delete(change);
+    }
+    // Not with the push's signal: what was begun before it fired has to go as well.
+    await deleteKeys(this.#store, keys);
+  }
+
+  /** Best effort: mounts do the same an hour later from the keys that the transaction left (layout 11.3). */
+  async #deleteData(): Promise<void> {
+    for (const file of this.#deleted) {
+      try {
+        await deleteFileData(this.#store, this.#volume, file, this.#options.signal);
+      } catch (error) {
+        if (!(error instanceof AgentError)) throw error;
+        return;
+      }
+    }
+  }
+}
+
+/** The revision of a transaction that shows in its compared keys; `undefined` if they are not as it would leave them. */
+function writtenAt(
+  transaction: StoreTransaction,
+  current: ReadonlyMap<ByteString, Kv | undefined>,
+): bigint | undefined {
+  const revisions = new Set<bigint>();
+  for (const op of transaction.ops) {
+    if (op.type === 'deleteRange' || !current.has(op.key)) continue;
+    const now = current.get(op.key);
+    if (op.type === 'delete') {
+      if (now !== undefined) return undefined;
+    } else {
+      if (now === undefined || !equalBytes(now.value, op.value)) return undefined;
+      revisions.add(now.modRevision);
+    }
+  }
+  const [revision] = revisions;
+  return revisions.size === 1 ? revision : undefined;
+}
+
+/** Whether two attrs are one directory but for its times and its number of subdirectories. */
+function sameDirectory(before: Uint8Array, now: Uint8Array): boolean {
+  const [a, b] = [decodeAttr(before), decodeAttr(now)];
+  return (
+    a.type === 'directory' &&
+    b.type === 'directory' &&
+    a.flags === b.flags &&
+    a.mode === b.mode &&
+    a.uid === b.uid &&
+    a.gid === b.gid &&
+    a.parent === b.parent &&
+    a.accessAcl === b.accessAcl &&
+    a.defaultAcl === b.defaultAcl &&
+    a.tier === b.tier
+  );
+}
