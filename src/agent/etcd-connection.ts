@@ -1,5 +1,6 @@
 /** One connection to one endpoint, with its own channel and token: used until its first failure, never repaired. */
 
+import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import {
   Channel,
@@ -51,11 +52,13 @@ export class EtcdConnection {
   readonly version: string;
   readonly clusterId: string;
   readonly #client: Etcd3;
+  readonly #channel: Channel;
   readonly #token: string | undefined;
   #usable = true;
 
-  private constructor(client: Etcd3, token: string | undefined, version: string, clusterId: string) {
-    this.#client = client;
+  private constructor(wire: Wire, token: string | undefined, version: string, clusterId: string) {
+    this.#client = wire.client;
+    this.#channel = wire.channel;
     this.#token = token;
     this.version = version;
     this.clusterId = clusterId;
@@ -71,15 +74,16 @@ export class EtcdConnection {
     options: ConnectionOptions,
     signals: readonly AbortSignal[],
   ): Promise<EtcdConnection> {
-    const client = await newClient(endpoint, address, options);
+    const wire = await newWire(endpoint, address, options);
+    const { client } = wire;
     try {
       const token = await authenticate(client, address, options, signals);
       const { version, header } = await client.maintenance.status(
         callOptions(token, { timeoutMs: options.connectMs, signals }),
       );
-      return new EtcdConnection(client, token, version, header.cluster_id);
+      return new EtcdConnection(wire, token, version, header.cluster_id);
     } catch (error) {
-      client.close();
+      wire.channel.close();
       for (const signal of signals) signal.throwIfAborted();
       throw translate(error);
     }
@@ -101,17 +105,20 @@ export class EtcdConnection {
     }
   }
 
+  /** Calls under way go on to their end; what is to end now needs a signal. */
   close(): void {
     this.#usable = false;
-    this.#client.close();
+    // Not by the client: while it is connecting, etcd3 puts that off.
+    this.#channel.close();
   }
 }
 
-async function newClient(
-  endpoint: Endpoint,
-  address: MetaAddress,
-  options: ConnectionOptions,
-): Promise<Etcd3> {
+interface Wire {
+  readonly client: Etcd3;
+  readonly channel: Channel;
+}
+
+async function newWire(endpoint: Endpoint, address: MetaAddress, options: ConnectionOptions): Promise<Wire> {
   const host = endpoint.host.includes(':') ? `[${endpoint.host}]` : endpoint.host;
   const target = `${host}:${endpoint.port}`;
   const channelOptions: ChannelOptions = {
@@ -131,11 +138,12 @@ async function newClient(
   };
   // The channel is ours: one for all services, and with TLS options that etcd3 does not know.
   const channel = new Channel(target, await channelCredentials(address.tls), channelOptions);
-  return new Etcd3({
+  const client = new Etcd3({
     hosts: `http://${target}`,
     grpcOptions: { channelOverride: channel },
     faultHandling: { host: () => noop, global: noop },
   });
+  return { client, channel };
 }
 
 /** Above what fragments (2 MiB) and pages (aimed at 4 MiB) need; a page that is larger is asked for in smaller parts. */
@@ -186,6 +194,8 @@ async function authenticate(
 }
 
 function callOptions(token: string | undefined, limits: CallLimits): CallOptions {
+  // Many calls may end with one signal.
+  setMaxListeners(0, ...limits.signals);
   const headers = { ...limits.headers, ...(token === undefined ? {} : { token }) };
   return {
     interceptors: [interceptor(headers, limits.signals)],
