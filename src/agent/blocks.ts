@@ -37,8 +37,13 @@ export class BlockWriter {
   /** Resolves once all blocks are stored. */
   async finish(): Promise<void> {
     this.#send();
-    await Promise.all(this.#running);
+    await this.settle();
     this.#throwFailure();
+  }
+
+  /** Resolves once no request is under way, however they ended. */
+  async settle(): Promise<void> {
+    await Promise.all(this.#running);
   }
 
   #send(): void {

@@ -7,9 +7,8 @@ import { CHUNK_SIZE } from '../codec/slice.ts';
 import type { FileEntry } from '../reconcile/entry.ts';
 import type { Content, SliceOfChunk } from '../reconcile/operations.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
-import { BlockWriter, keysOfSlice } from './blocks.ts';
+import { keysOfSlice, type BlockWriter } from './blocks.ts';
 import type { IdPool } from './id-pool.ts';
-import type { EtcdStore } from './ports.ts';
 import type { ReadContent } from './push.ts';
 import type { Volume } from './volume.ts';
 
@@ -22,8 +21,9 @@ export interface StoredContent extends Content {
 }
 
 export interface StoreContentOptions {
-  readonly store: EtcdStore;
   readonly volume: Volume;
+  /** Its caller waits for the blocks to be stored. */
+  readonly writer: BlockWriter;
   readonly slices: IdPool;
   /** Keep the blocks for the transaction. */
   readonly inline: boolean;
@@ -33,12 +33,12 @@ export interface StoreContentOptions {
   readonly onStart: (content: StoredContent) => void;
 }
 
-/** Reads and stores; `changed` if what was read is not what the entry's size and digest say. */
+/** Reads and begins to store; `changed` if what was read is not what the entry's size and digest say. */
 export async function storeContent(
   change: PushChange & { readonly new: FileEntry },
   options: StoreContentOptions,
 ): Promise<StoredContent | 'changed'> {
-  const { volume, inline, read, signal } = options;
+  const { volume, inline, read, writer } = options;
   const { size, digest } = change.new;
   const slices = await claimSlices(size, options);
   const blockSize = volume.setting.blockSizeBytes;
@@ -48,7 +48,6 @@ export async function storeContent(
 
   const hash = createHash('sha256');
   const blocks: { key: ByteString; value: Uint8Array }[] = [];
-  const writer = new BlockWriter(options.store, signal);
   let offset = 0n;
   let isWhole = true;
   for (const { id, size: sliceSize } of slices) {
@@ -63,7 +62,6 @@ export async function storeContent(
       else await writer.put(key, value);
     }
   }
-  await writer.finish();
   isWhole &&= (await read(change, offset, 1)).length === 0;
   return isWhole && hash.digest('hex') === digest ? { ...content, blocks } : 'changed';
 }

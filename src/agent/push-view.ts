@@ -26,11 +26,19 @@ export class PushView implements MetaView {
   readonly #known = new Map<ByteString, Known>();
   readonly #ranges = new Map<ByteString, { readonly kvs: readonly MetaKv[]; readonly revision: bigint }>();
 
-  /** Without an index everything is read when it is needed. */
-  constructor(store: EtcdStore, prefix: ByteString, live: LiveIndex | undefined) {
+  /**
+   * Without an index everything is read when it is needed. With one, what the view of the last push knew and the index
+   * does not have yet is taken over.
+   */
+  constructor(store: EtcdStore, prefix: ByteString, live: LiveIndex | undefined, last?: PushView) {
     this.#store = store;
     this.#prefix = prefix;
     this.#live = live;
+    if (live === undefined || last === undefined) return;
+    const complete = live.revision();
+    for (const [key, known] of last.#known) {
+      if (key.startsWith('A') && known.revision > complete) this.#known.set(key, known);
+    }
   }
 
   get(key: ByteString): MetaKv | 'absent' | 'unknown' {

@@ -8,10 +8,10 @@ import type { Entry, Path } from '../reconcile/entry.ts';
 import { LIMITS, planPush, type Plan, type Planned, type Prepared } from '../reconcile/plan-remote.ts';
 import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
 import { orderPush } from '../reconcile/push-order.ts';
-import { deleteKeys } from './blocks.ts';
+import { BlockWriter, deleteKeys } from './blocks.ts';
 import { storeContent, type StoredContent } from './content.ts';
 import { deleteFileData } from './deleted-file.ts';
-import { AgentError, UnknownOutcomeError } from './error.ts';
+import { AgentError, codeOf, DecodeError } from './error.ts';
 import { IdPool } from './id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
 import { PushView, type LiveIndex } from './push-view.ts';
@@ -71,15 +71,18 @@ export class Pusher {
   readonly #store: EtcdStore;
   readonly #volume: Volume;
   readonly #clock: Clock;
-  readonly #inodes: IdPool;
-  readonly #slices: IdPool;
+  readonly #shared: Shared;
 
   constructor(store: EtcdStore, volume: Volume, clock: Clock) {
     this.#store = store;
     this.#volume = volume;
     this.#clock = clock;
-    this.#inodes = new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextInode' }), 2n);
-    this.#slices = new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextChunk' }), 1n);
+    this.#shared = {
+      inodes: new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextInode' }), 2n),
+      slices: new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextChunk' }), 1n),
+      orphans: new Set(),
+      view: undefined,
+    };
   }
 
   /**
@@ -95,17 +98,18 @@ export class Pusher {
         revisions: [],
       };
     }
-    const run = new PushRun(
-      this.#store,
-      this.#volume,
-      this.#clock,
-      this.#inodes,
-      this.#slices,
-      options,
-      changes,
-    );
-    return run.run();
+    return new PushRun(this.#store, this.#volume, this.#clock, this.#shared, options, changes).run();
   }
+}
+
+/** What one push leaves to the next. */
+interface Shared {
+  readonly inodes: IdPool;
+  readonly slices: IdPool;
+  /** Keys of blocks that nothing names and that could not be deleted yet. */
+  readonly orphans: Set<ByteString>;
+  /** What the last push wrote: an index may not have it yet. */
+  view: PushView | undefined;
 }
 
 /** One call of `push`. */
@@ -113,8 +117,7 @@ class PushRun {
   readonly #store: EtcdStore;
   readonly #volume: Volume;
   readonly #clock: Clock;
-  readonly #inodes: IdPool;
-  readonly #slices: IdPool;
+  readonly #shared: Shared;
   readonly #options: PushOptions;
   readonly #changes: readonly PushChange[];
   readonly #view: PushView;
@@ -124,6 +127,10 @@ class PushRun {
   /** By path: ordering may have made one change of two. */
   readonly #outcomes = new Map<Path, ChangeOutcome>();
   readonly #revisions: bigint[] = [];
+  /** A transaction was sent and its outcome is not known: what it names must stay. */
+  #inDoubt = false;
+  /** The outcome of an attempt was not known for a while: its inodes are not used again, whatever came of it. */
+  #wasInDoubt = false;
   /** Files that lost their last name for good. */
   readonly #deleted: { readonly ino: bigint; readonly length: bigint }[] = [];
 
@@ -131,19 +138,18 @@ class PushRun {
     store: EtcdStore,
     volume: Volume,
     clock: Clock,
-    inodes: IdPool,
-    slices: IdPool,
+    shared: Shared,
     options: PushOptions,
     changes: readonly PushChange[],
   ) {
     this.#store = store;
     this.#volume = volume;
     this.#clock = clock;
-    this.#inodes = inodes;
-    this.#slices = slices;
+    this.#shared = shared;
     this.#options = options;
     this.#changes = changes;
-    this.#view = new PushView(store, volume.prefix, options.live);
+    this.#view = new PushView(store, volume.prefix, options.live, shared.view);
+    shared.view = this.#view;
     const bytes = changes.filter(needsContent).reduce((sum, change) => sum + change.new.size, 0n);
     this.#inline = bytes <= INLINE_BYTES;
   }
@@ -152,7 +158,8 @@ class PushRun {
     try {
       await this.#pushAll(orderPush(this.#changes));
     } catch (error) {
-      if (!(error instanceof UnknownOutcomeError)) await this.#release([...this.#prepared.keys()]);
+      if (!(this.#inDoubt && codeOf(error) === 'ERR_UNKNOWN_OUTCOME'))
+        await this.#release([...this.#prepared.keys()]);
       throw error;
     }
     await this.#deleteData();
@@ -195,6 +202,7 @@ class PushRun {
           if (!this.#lostOnAccounts(transaction, result.current)) return 'lost';
           this.#view.learn(result.current, result.revision);
           const waitMs = Math.min(MAX_JITTER_MS, JITTER_MS * 2 ** failures) * this.#clock.random();
+          this.#inDoubt = false;
           await this.#clock.sleep(waitMs, this.#options.signal);
           continue;
         }
@@ -238,28 +246,13 @@ class PushRun {
     const parents = (change: PushChange): number =>
       change.makeParents === undefined ? 0 : change.path.split('/').length - 1;
     const needed = fresh.reduce((n, change) => n + (needsInode(change) ? 1 : 0) + parents(change), 0);
-    const inos = await this.#inodes.take(needed, signal);
+    const inos = await this.#shared.inodes.take(needed, signal);
     for (const change of fresh) {
       const ino = needsInode(change) ? inos.shift() : undefined;
       const parentInos = inos.splice(0, parents(change));
       this.#prepared.set(change, { ...(ino === undefined ? {} : { ino }), parentInos });
     }
-    const changed = new Set<PushChange>();
-    for (const change of fresh) {
-      if (!needsContent(change)) continue;
-      const content = await storeContent(change, {
-        store: this.#store,
-        volume: this.#volume,
-        slices: this.#slices,
-        inline: this.#inline,
-        read: this.#options.read,
-        signal,
-        // Known before the first block is stored, so that a failure half way leaves nothing behind.
-        onStart: (started) => this.#prepared.set(change, { ...this.#prepared.get(change), content: started }),
-      });
-      if (content === 'changed') changed.add(change);
-      else this.#prepared.set(change, { ...this.#prepared.get(change), content, blocks: content.blocks });
-    }
+    const changed = await this.#storeContents(fresh);
     if (changed.size === 0) return [...groups];
     const dropped = groups.filter((group) => group.some((change) => changed.has(change))).flat();
     for (const change of dropped) {
@@ -270,6 +263,36 @@ class PushRun {
     }
     await this.#release(dropped);
     return groups.filter((group) => !group.some((change) => changed.has(change)));
+  }
+
+  /** Stores the contents of changes, and returns those whose contents were not what the digest says. */
+  async #storeContents(changes: readonly PushChange[]): Promise<Set<PushChange>> {
+    const { signal } = this.#options;
+    const changed = new Set<PushChange>();
+    const writer = new BlockWriter(this.#store, signal);
+    try {
+      for (const change of changes) {
+        if (!needsContent(change)) continue;
+        const content = await storeContent(change, {
+          volume: this.#volume,
+          writer,
+          slices: this.#shared.slices,
+          inline: this.#inline,
+          read: this.#options.read,
+          signal,
+          // Known before the first block is stored, so that a failure half way leaves nothing behind.
+          onStart: (started) =>
+            this.#prepared.set(change, { ...this.#prepared.get(change), content: started }),
+        });
+        if (content === 'changed') changed.add(change);
+        else this.#prepared.set(change, { ...this.#prepared.get(change), content, blocks: content.blocks });
+      }
+      await writer.finish();
+    } finally {
+      // Blocks may be deleted now; none may come after that.
+      await writer.settle();
+    }
+    return changed;
   }
 
   #committed(transaction: StoreTransaction, planned: readonly Planned[], revision: bigint): void {
@@ -284,7 +307,7 @@ class PushRun {
       this.#outcomes.set(change.path, { outcome: 'committed', change, revision, entry });
       const unused =
         this.#prepared.get(change)?.parentInos?.filter((ino) => this.#isUnused(transaction, ino)) ?? [];
-      this.#inodes.giveBack(unused);
+      this.#shared.inodes.giveBack(unused);
       this.#prepared.delete(change);
     }
   }
@@ -303,6 +326,7 @@ class PushRun {
     { transaction, planned }: Extract<Plan, { status: 'plan' }>,
   ): Promise<bigint | undefined> {
     if (!result.ambiguous) return undefined;
+    this.#wasInDoubt = true;
     const inos = planned.flatMap(({ change }) => this.#prepared.get(change)?.ino ?? []);
     const ino = inos[0];
     if (ino === undefined) return writtenAt(transaction, result.current);
@@ -362,19 +386,28 @@ class PushRun {
 
   /** Gives back what was claimed for changes that are not in the volume, and deletes their blocks. */
   async #release(changes: readonly PushChange[]): Promise<void> {
-    const keys: ByteString[] = [];
+    const { inodes, orphans } = this.#shared;
     for (const change of changes) {
       const prepared = this.#prepared.get(change);
       if (prepared === undefined) continue;
-      this.#inodes.giveBack([
-        ...(prepared.ino === undefined ? [] : [prepared.ino]),
-        ...(prepared.parentInos ?? []),
-      ]);
-      keys.push(...(prepared.content?.storedKeys ?? []));
+      if (!this.#wasInDoubt) {
+        inodes.giveBack([
+          ...(prepared.ino === undefined ? [] : [prepared.ino]),
+          ...(prepared.parentInos ?? []),
+        ]);
+      }
+      for (const key of prepared.content?.storedKeys ?? []) orphans.add(key);
       this.#prepared.delete(change);
     }
-    // Not with the push's signal: what was begun before it fired has to go as well.
-    await deleteKeys(this.#store, keys);
+    if (orphans.size === 0) return;
+    try {
+      // Not with the push's signal: what was begun before it fired has to go as well.
+      await deleteKeys(this.#store, [...orphans]);
+      orphans.clear();
+    } catch (error) {
+      // The store is away: the next push tries again.
+      if (!(error instanceof AgentError)) throw error;
+    }
   }
 
   /** Best effort: mounts do the same an hour later from the keys that the transaction left (layout 11.3). */
@@ -383,8 +416,8 @@ class PushRun {
       try {
         await deleteFileData(this.#store, this.#volume, file, this.#options.signal);
       } catch (error) {
-        if (!(error instanceof AgentError)) throw error;
-        return;
+        if (this.#options.signal?.aborted === true) return;
+        if (!(error instanceof AgentError || error instanceof DecodeError)) throw error;
       }
     }
   }

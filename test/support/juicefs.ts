@@ -1,0 +1,180 @@
+/** The real JuiceFS client: formats, mounts and checks volumes in a test's own etcd. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createHash, randomUUID } from 'node:crypto';
+import { once } from 'node:events';
+import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Context } from 'mocha';
+import { needTool } from './tools.ts';
+import { until } from './until.ts';
+
+export interface RunResult {
+  readonly code: number | null;
+  /** stdout and stderr together. */
+  readonly output: string;
+}
+
+export interface Mount {
+  readonly dir: string;
+  /** Unmounts and waits until the client has closed its session. */
+  close(): Promise<void>;
+}
+
+/** One line of a mount's tree, without times and inodes. */
+export interface MountedEntry {
+  readonly type: 'file' | 'directory' | 'symlink' | 'other';
+  /** Four octal digits; a symlink has none. */
+  readonly mode: string;
+  readonly nlink: number;
+  /** Of a file: SHA-256 of its content in hex. Of a symlink: its target as a byte string. */
+  readonly content: string;
+  /** Nanoseconds. */
+  readonly mtimeNs: bigint;
+}
+
+/** Names that the client shows in the root of each mount. */
+const CONTROL_FILES: ReadonlySet<string> = new Set(['.accesslog', '.config', '.stats', '.trash']);
+
+export class Juicefs {
+  readonly #binary: string;
+
+  /** Skips the calling suite or test loudly where the client cannot be had; throws in CI. */
+  constructor(context: Context) {
+    this.#binary = needTool(context, 'juicefs');
+  }
+
+  async run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<RunResult> {
+    const child = spawn(this.#binary, ['--no-agent', ...args], {
+      env: { ...process.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let output = '';
+    child.stdout.on('data', (data: Buffer) => (output += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (output += data.toString()));
+    const [code] = (await once(child, 'close')) as [number | null];
+    return { code, output };
+  }
+
+  /** Runs and fails with what was printed unless the exit code is 0. */
+  async ok(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<string> {
+    const { code, output } = await this.run(args, env);
+    if (code !== 0) throw new Error(`juicefs ${args.join(' ')} ended with ${code}:\n${output}`);
+    return output;
+  }
+
+  /** `bucket` is `HOST:PORT` of the etcd that holds the blocks. */
+  async format(
+    metaUrl: string,
+    name: string,
+    bucket: string,
+    options: readonly string[] = [],
+  ): Promise<void> {
+    await this.ok(['format', metaUrl, name, '--storage', 'etcd', '--bucket', bucket, ...options]);
+  }
+
+  /** Mounts in the foreground of a child process and waits until the mount stands. */
+  async mount(metaUrl: string, options: readonly string[] = []): Promise<Mount> {
+    const folder = mkdtempSync(join(tmpdir(), 'juicefs-'));
+    // A name of its own in the command line, so that the process can be told from others before a signal.
+    const dir = join(folder, `mnt-${randomUUID()}`);
+    const child = spawn(
+      this.#binary,
+      [
+        ...['--no-agent', 'mount', metaUrl, dir, '--no-syslog', '--no-usage-report', '--backup-meta', '0'],
+        ...['--cache-dir', join(folder, 'cache'), '--metrics', '127.0.0.1:0', ...options],
+      ],
+      { stdio: ['ignore', 'pipe', 'pipe'] },
+    );
+    let output = '';
+    child.stdout.on('data', (data: Buffer) => (output += data.toString()));
+    child.stderr.on('data', (data: Buffer) => (output += data.toString()));
+    await until(`${dir} is mounted`, () => {
+      if (child.exitCode !== null) throw new Error(`the mount ended with ${child.exitCode}:\n${output}`);
+      return isMounted(dir);
+    });
+    return {
+      dir,
+      async close() {
+        await unmount(dir);
+        if (child.exitCode === null) await ended(child);
+        rmSync(folder, { recursive: true, force: true });
+      },
+    };
+  }
+
+  /** Both forms of fsck; fails with what they printed. The second one compares directory statistics too. */
+  async fsck(metaUrl: string): Promise<void> {
+    await this.ok(['fsck', metaUrl]);
+    await this.ok(['fsck', metaUrl, '--path', '/', '-r', '--sync-dir-stat']);
+  }
+
+  /** What gc says of a volume that nobody writes to: blocks that nothing names, and files that await deletion. */
+  async gc(
+    metaUrl: string,
+  ): Promise<{ readonly leaked: number; readonly pending: number; readonly line: string }> {
+    // Without this every object of an etcd is too young to be looked at (layout trap 9).
+    const output = await this.ok(['gc', metaUrl], { JFS_GC_SKIPPEDTIME: '-3600' });
+    const line = output.split('\n').find((text) => text.includes('leaked')) ?? output;
+    const count = (what: RegExp): number => {
+      const match = what.exec(line);
+      if (match === null) throw new Error(`gc said nothing of ${what.source}:\n${output}`);
+      return Number(match[1]);
+    };
+    return { leaked: count(/(\d+) leaked/), pending: count(/(\d+) pending delete/), line };
+  }
+}
+
+function isMounted(dir: string): boolean {
+  return readFileSync('/proc/self/mounts', 'utf8').includes(` ${dir} fuse.juicefs `);
+}
+
+async function unmount(dir: string): Promise<void> {
+  await until(`${dir} is unmounted`, async () => {
+    if (!isMounted(dir)) return true;
+    const child = spawn('umount', [dir], { stdio: 'ignore' });
+    await once(child, 'close');
+    return !isMounted(dir);
+  });
+}
+
+async function ended(child: ChildProcess): Promise<void> {
+  await until(
+    'the client ended after its unmount',
+    () => child.exitCode !== null || child.signalCode !== null,
+    60_000,
+  );
+}
+
+/** What a mount shows, by path (a byte string without leading slash). */
+export function treeOfMount(dir: string): Map<string, MountedEntry> {
+  const tree = new Map<string, MountedEntry>();
+  const walk = (path: string): void => {
+    const names = readdirSync(Buffer.from(join(dir, path), 'latin1'), { encoding: 'latin1' });
+    for (const name of names.sort()) {
+      if (path === '' && CONTROL_FILES.has(name)) continue;
+      const below = path === '' ? name : `${path}/${name}`;
+      const file = Buffer.from(`${dir}/${below}`, 'latin1');
+      const stat = lstatSync(file, { bigint: true });
+      const mode = Number(stat.mode & 0o7777n)
+        .toString(8)
+        .padStart(4, '0');
+      const base = { nlink: Number(stat.nlink), mtimeNs: stat.mtimeNs };
+      if (stat.isDirectory()) {
+        tree.set(below, { ...base, type: 'directory', mode, content: '' });
+        walk(below);
+      } else if (stat.isSymbolicLink()) {
+        const content = readlinkSync(file, { encoding: 'latin1' });
+        tree.set(below, { ...base, type: 'symlink', mode: '', content });
+      } else if (stat.isFile()) {
+        const content = createHash('sha256').update(readFileSync(file)).digest('hex');
+        tree.set(below, { ...base, type: 'file', mode, content });
+      } else {
+        tree.set(below, { ...base, type: 'other', mode, content: '' });
+      }
+    }
+  };
+  walk('');
+  return tree;
+}

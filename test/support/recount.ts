@@ -1,0 +1,148 @@
+/** A volume's accounts counted anew from its keys, to be compared with what its writers kept. */
+
+import { decodeAttr, type Attr } from '../../src/codec/attr.ts';
+import { blocksOfSlice, parseBlockKey } from '../../src/codec/block.ts';
+import { prefixRange } from '../../src/codec/bytes.ts';
+import { allocated, decodeCounter, decodeDirStat } from '../../src/codec/counter.ts';
+import { decodeDentry } from '../../src/codec/dentry.ts';
+import { decodeKey, ROOT_INO, TRASH_INO } from '../../src/codec/key.ts';
+import { decodeSlices } from '../../src/codec/slice.ts';
+import type { EtcdStore } from '../../src/agent/ports.ts';
+import { openVolume } from '../../src/agent/volume.ts';
+
+/** Everything that is wrong, one sentence each; empty for a volume whose accounts are exact (layout 5.4, 8.3, 8.4). */
+export async function recount(store: EtcdStore, prefix: string): Promise<string[]> {
+  const volume = await openVolume(store, { prefix });
+  const attrs = new Map<bigint, Attr>();
+  const dentries: {
+    readonly parent: bigint;
+    readonly name: string;
+    readonly ino: bigint;
+    readonly isDirectory: boolean;
+  }[] = [];
+  const parentCounts = new Map<bigint, bigint>();
+  const stats = new Map<
+    bigint,
+    { readonly length: bigint; readonly space: bigint; readonly inodes: bigint }
+  >();
+  const counters = new Map<string, bigint>();
+  const references = new Map<string, bigint>();
+  const expectedReferences = new Map<string, bigint>();
+  const chunkOwners = new Set<bigint>();
+  const deleted = new Set<bigint>();
+  const blocks = new Set<string>();
+  await store.snapshot([prefixRange(prefix), prefixRange(`${volume.setting.name}/chunks/`)], (kv, range) => {
+    if (range === 1) {
+      if (parseBlockKey(volume.blocks, kv.key)?.length !== kv.value.length) blocks.add(`bad:${kv.key}`);
+      else blocks.add(kv.key.slice(kv.key.lastIndexOf('/') + 1));
+      return;
+    }
+    const key = decodeKey(kv.key.slice(prefix.length));
+    switch (key.kind) {
+      case 'attr':
+        attrs.set(key.ino, decodeAttr(kv.value));
+        break;
+      case 'dentry': {
+        const { ino, type } = decodeDentry(kv.value);
+        dentries.push({ parent: key.parent, name: key.name, ino, isDirectory: type === 'directory' });
+        break;
+      }
+      case 'parent':
+        parentCounts.set(key.ino, (parentCounts.get(key.ino) ?? 0n) + decodeCounter(kv.value));
+        break;
+      case 'dirStat':
+        stats.set(key.ino, decodeDirStat(kv.value));
+        break;
+      case 'counter':
+        if (!/leanup/.test(key.name)) counters.set(key.name, decodeCounter(kv.value));
+        break;
+      case 'sliceRef':
+        references.set(`${key.id}/${key.size}`, decodeCounter(kv.value) + 1n);
+        break;
+      case 'deletedFile':
+        deleted.add(key.ino);
+        break;
+      case 'chunk':
+        chunkOwners.add(key.ino);
+        for (const { id, size } of decodeSlices(kv.value)) {
+          const slice = `${id}/${size}`;
+          if (id !== 0n) expectedReferences.set(slice, (expectedReferences.get(slice) ?? 0n) + 1n);
+        }
+        break;
+      default:
+        break;
+    }
+  });
+
+  const wrong: string[] = [];
+  const expect = (what: string, is: bigint | undefined, should: bigint): void => {
+    if (is !== should) wrong.push(`${what} is ${is}, should be ${should}`);
+  };
+  const inodes = [...attrs].filter(([ino]) => ino !== ROOT_INO && ino !== TRASH_INO);
+  const spaceOf = (attr: Attr): bigint => (attr.type === 'file' ? allocated(attr.length) : 4096n);
+  expect('totalInodes', counters.get('totalInodes') ?? 0n, BigInt(inodes.length));
+  expect(
+    'usedSpace',
+    counters.get('usedSpace') ?? 0n,
+    inodes.reduce((sum, [, attr]) => sum + spaceOf(attr), 0n),
+  );
+
+  const names = new Map<bigint, bigint>();
+  const sums = new Map<bigint, { length: bigint; space: bigint; inodes: bigint; directories: bigint }>();
+  for (const { parent, name, ino, isDirectory } of dentries) {
+    const attr = attrs.get(ino);
+    if (attr === undefined) {
+      wrong.push(`${name} in ${parent} leads nowhere`);
+      continue;
+    }
+    if (attr.parent !== parent && attr.parent !== 0n)
+      wrong.push(`${name} has parent ${attr.parent}, not ${parent}`);
+    names.set(ino, (names.get(ino) ?? 0n) + 1n);
+    const sum = sums.get(parent) ?? { length: 0n, space: 0n, inodes: 0n, directories: 0n };
+    sum.length += attr.type === 'file' ? attr.length : 0n;
+    sum.space += spaceOf(attr);
+    sum.inodes += 1n;
+    sum.directories += isDirectory ? 1n : 0n;
+    sums.set(parent, sum);
+  }
+  for (const [ino, attr] of attrs) {
+    if (attr.type === 'directory') {
+      // Nothing in the trash counts in an nlink, and what was removed has no statistics (layout 8.4, trap 21).
+      if (ino >= TRASH_INO || (attr.parent >= TRASH_INO && ino !== TRASH_INO)) {
+        if (ino > TRASH_INO) compareStat(ino);
+        continue;
+      }
+      expect(`nlink of directory ${ino}`, BigInt(attr.nlink), 2n + (sums.get(ino)?.directories ?? 0n));
+      compareStat(ino);
+    } else {
+      expect(`nlink of ${ino}`, BigInt(attr.nlink), names.get(ino) ?? 0n);
+      if (attr.parent === 0n) expect(`parent counts of ${ino}`, parentCounts.get(ino), BigInt(attr.nlink));
+    }
+  }
+  function compareStat(ino: bigint): void {
+    const sum = sums.get(ino) ?? { length: 0n, space: 0n, inodes: 0n };
+    const stat = stats.get(ino);
+    expect(`length in U ${ino}`, stat?.length, sum.length);
+    expect(`space in U ${ino}`, stat?.space, sum.space);
+    expect(`inodes in U ${ino}`, stat?.inodes, sum.inodes);
+  }
+  for (const ino of stats.keys()) if (!attrs.has(ino)) wrong.push(`U ${ino} has no directory`);
+  for (const ino of chunkOwners) {
+    if (!attrs.has(ino) && !deleted.has(ino)) wrong.push(`chunks of ${ino} have no owner`);
+  }
+
+  for (const [slice, count] of expectedReferences)
+    expect(`references of ${slice}`, references.get(slice) ?? 1n, count);
+  for (const [slice] of references)
+    if (!expectedReferences.has(slice)) wrong.push(`K of ${slice} has no records`);
+  const expectedBlocks = new Set<string>();
+  for (const slice of expectedReferences.keys()) {
+    const [id, size] = slice.split('/');
+    for (const { index, length } of blocksOfSlice(Number(size), volume.setting.blockSizeBytes)) {
+      expectedBlocks.add(`${id}_${index}_${length}`);
+    }
+  }
+  for (const block of expectedBlocks) if (!blocks.has(block)) wrong.push(`block ${block} is missing`);
+  for (const block of blocks) if (!expectedBlocks.has(block)) wrong.push(`block ${block} belongs to nothing`);
+  return wrong;
+}
