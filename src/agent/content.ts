@@ -9,8 +9,10 @@ import type { Content, SliceOfChunk } from '../reconcile/operations.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
 import { keysOfSlice, type BlockWriter } from './blocks.ts';
 import type { IdPool } from './id-pool.ts';
-import type { ReadContent } from './push.ts';
 import type { Volume } from './volume.ts';
+
+/** Reads bytes of the new contents of a change; fewer than asked for only where they end or a read stops short. */
+export type ReadContent = (change: PushChange, offset: bigint, length: number) => Promise<Uint8Array>;
 
 /** Contents that are in the store, or ready to be put. */
 export interface StoredContent extends Content {

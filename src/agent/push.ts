@@ -9,16 +9,13 @@ import { LIMITS, planPush, type Plan, type Planned, type Prepared } from '../rec
 import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
 import { orderPush } from '../reconcile/push-order.ts';
 import { BlockWriter, deleteKeys } from './blocks.ts';
-import { storeContent, type StoredContent } from './content.ts';
+import { storeContent, type ReadContent, type StoredContent } from './content.ts';
 import { deleteFileData } from './deleted-file.ts';
 import { AgentError, codeOf, DecodeError } from './error.ts';
 import { IdPool } from './id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
 import { PushView, type LiveIndex } from './push-view.ts';
 import type { Volume } from './volume.ts';
-
-/** Reads bytes of the new contents of a change; fewer than asked for only where they end. */
-export type ReadContent = (change: PushChange, offset: bigint, length: number) => Promise<Uint8Array>;
 
 export interface PushOptions {
   /** The directory that paths start from; the volume's root if not given. */
