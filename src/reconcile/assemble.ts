@@ -35,6 +35,8 @@ export interface TreeProblem {
   readonly kind:
     /** The name cannot be a path component. In `path` its slashes are spelled NUL `s` and its NULs NUL `0`. */
     | 'unsafe-name'
+    /** The path is longer than any call of the system takes. */
+    | 'long-path'
     | 'bad-dentry'
     /** The dentry leads to an inode without an attr. */
     | 'dangling'
@@ -62,6 +64,9 @@ const FIRST_RESERVED_INO = 0x7fffffff00000000n;
 
 /** The longest symlink target of the store (layout 3). */
 const MAX_TARGET_BYTES = 4096;
+
+/** Linux's PATH_MAX without the closing NUL. It also bounds the depth of a view. */
+const MAX_PATH_BYTES = 4095;
 
 /** What stands at a path: at most one of the two. */
 type Outcome =
@@ -190,7 +195,7 @@ export class RemoteView {
     if (entered !== undefined) this.#enterDirectory(entered, pathAt(directory.path, name));
   }
 
-  /** Shows a directory and all below it. Not recursive: a tree may be deeper than the stack. */
+  /** Shows a directory and all below it. */
   #enterDirectory(ino: bigint, path: Path): void {
     const waiting = [{ ino, path }];
     for (let next = waiting.pop(); next !== undefined; next = waiting.pop()) {
@@ -257,6 +262,9 @@ export class RemoteView {
     if (unsafe !== undefined) return problem('unsafe-name', unsafe);
     if (parent === ROOT_INO && name === '.trash') {
       return problem('unsafe-name', "the name belongs to the client's own view of the trash");
+    }
+    if (path.length > MAX_PATH_BYTES) {
+      return problem('long-path', `the path has ${path.length} bytes, more than ${MAX_PATH_BYTES}`);
     }
     if (this.#options.hidden(path, this.#looksLikeDirectory(stored))) return undefined;
     if (stored.dentry instanceof DecodeError) return problem('bad-dentry', stored.dentry.message);
