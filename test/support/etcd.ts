@@ -7,7 +7,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Etcd3 } from 'etcd3';
+import { Etcd3, type IOptions } from 'etcd3';
 import type { Endpoint } from '../../src/codec/url.ts';
 import { findTool } from '../../tools/find.mjs';
 import { until } from './until.ts';
@@ -17,13 +17,22 @@ export interface EtcdServerOptions {
   readonly binary?: string;
   /** More arguments, such as `--quota-backend-bytes`. */
   readonly args?: readonly string[];
+  /** Serves TLS, and asks clients for a certificate. */
+  readonly tls?: TlsFiles;
+}
+
+/** Paths. The server uses them as its own, and a client with them is let in. */
+export interface TlsFiles {
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
 }
 
 export interface EtcdServer {
   /** The member's name, unique to this server. */
   readonly name: string;
   readonly endpoint: Endpoint;
-  /** `http://127.0.0.1:PORT` */
+  /** `http://127.0.0.1:PORT`, or `https` with TLS. */
   readonly clientUrl: string;
   /** `etcd://127.0.0.1:PORT`: a metadata address without a path. */
   readonly url: string;
@@ -33,6 +42,8 @@ export interface EtcdServer {
   kill(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
   /** Starts the process again on the same data and port. */
   start(): Promise<void>;
+  /** Removes the data of a server that does not run: it starts again as another, empty one. */
+  wipe(): Promise<void>;
   /** SIGSTOP: it still accepts connections and answers nothing. */
   pause(): void;
   resume(): void;
@@ -48,7 +59,8 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
   const name = `test-${randomUUID()}`;
   const port = await freePort();
   const peerUrl = `http://127.0.0.1:${await freePort()}`;
-  const clientUrl = `http://127.0.0.1:${port}`;
+  const { tls } = options;
+  const clientUrl = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   let child: ChildProcess | undefined;
 
   const server: EtcdServer = {
@@ -68,6 +80,7 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
           ...['--listen-client-urls', clientUrl, '--advertise-client-urls', clientUrl],
           ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
           ...['--initial-cluster', `${name}=${peerUrl}`, '--initial-cluster-token', name],
+          ...(tls === undefined ? [] : tlsArgs(tls)),
           ...(options.args ?? []),
         ],
         { stdio: 'ignore' },
@@ -75,13 +88,17 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
       const ended = child;
       await until(`etcd ${name} answers`, async () => {
         if (ended.exitCode !== null) throw new Error(`etcd ${name} ended with ${ended.exitCode}`);
-        return (await memberName(clientUrl)) === name;
+        return (await memberName(clientUrl, tls)) === name;
       });
     },
     async kill(signal = 'SIGTERM') {
       if (child === undefined) return;
       await killOurs(child, name, signal);
       child = undefined;
+    },
+    async wipe() {
+      if (child !== undefined) throw new Error(`etcd ${name} still runs`);
+      await rm(join(folder, 'data'), { recursive: true });
     },
     pause() {
       process.kill(server.pid, 'SIGSTOP');
@@ -112,8 +129,12 @@ export async function freePort(): Promise<number> {
 }
 
 /** The name of the member that answers, or `undefined` while none does. */
-async function memberName(clientUrl: string): Promise<string | undefined> {
-  const client = new Etcd3({ hosts: clientUrl, grpcOptions: { 'grpc.use_local_subchannel_pool': 1 } });
+async function memberName(clientUrl: string, tls: TlsFiles | undefined): Promise<string | undefined> {
+  const client = new Etcd3({
+    hosts: clientUrl,
+    grpcOptions: { 'grpc.use_local_subchannel_pool': 1 },
+    ...(tls === undefined ? {} : { credentials: await credentialsOf(tls) }),
+  });
   try {
     const { header, members } = await client.cluster.memberList({}, { deadline: Date.now() + 1_000 });
     return members.find((member) => member.ID === header.member_id)?.name;
@@ -122,6 +143,22 @@ async function memberName(clientUrl: string): Promise<string | undefined> {
   } finally {
     client.close();
   }
+}
+
+async function credentialsOf(tls: TlsFiles): Promise<NonNullable<IOptions['credentials']>> {
+  const [rootCertificate, certChain, privateKey] = await Promise.all([
+    readFile(tls.ca),
+    readFile(tls.cert),
+    readFile(tls.key),
+  ]);
+  return { rootCertificate, certChain, privateKey };
+}
+
+function tlsArgs(tls: TlsFiles): string[] {
+  return [
+    ...['--cert-file', tls.cert, '--key-file', tls.key],
+    ...['--trusted-ca-file', tls.ca, '--client-cert-auth'],
+  ];
 }
 
 /** The number may belong to somebody else by now: the command line tells. */

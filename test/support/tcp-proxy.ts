@@ -18,6 +18,10 @@ export class TcpProxy {
   readonly endpoint: Endpoint;
   /** Connections that this proxy has cut. */
   cuts = 0;
+  /** Connections that came in so far. */
+  accepted = 0;
+  /** Bytes of answers that came from the server so far, passed on or not. */
+  answeredBytes = 0;
   /** How long each piece of an answer is held back, in milliseconds. */
   delayMs = 0;
   /** Asked for each new connection: after how many bytes of answers it is cut; `undefined` is never. */
@@ -88,6 +92,7 @@ export class TcpProxy {
   }
 
   #accept(client: Socket): void {
+    this.accepted += 1;
     const server = connect(this.#target.port, this.#target.host);
     const pair: Pair = { client, server, cutAfter: this.cutAfter(), answered: 0 };
     this.#pairs.add(pair);
@@ -106,6 +111,7 @@ export class TcpProxy {
   }
 
   #answer(pair: Pair, bytes: Buffer): void {
+    this.answeredBytes += bytes.length;
     if (this.#swallowing) return;
     const room = (pair.cutAfter ?? Number.POSITIVE_INFINITY) - pair.answered;
     pair.answered += bytes.length;
