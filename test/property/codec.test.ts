@@ -206,7 +206,7 @@ describe('codec laws', () => {
       .map((r) => (r.id === 0n ? { ...r, size: 0, off: 0 } : { ...r, size: 25 }));
     fc.assert(
       fc.property(fc.array(record, { maxLength: 12 }), fc.nat(60), (records, length) => {
-        const painted: string[] = new Array<string>(length).fill('0');
+        const painted = Array.from({ length }, () => '0');
         for (const { pos, id, off, len } of records) {
           for (let i = 0; i < len && pos + i < length; i++)
             painted[pos + i] = id === 0n ? '0' : `${id}.${off + i}`;

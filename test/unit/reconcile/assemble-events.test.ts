@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import type { ByteString, Kv, StoreEvent } from '../../../src/codec/kv.ts';
 import { ROOT_INO, TRASH_INO, decodeKey } from '../../../src/codec/key.ts';
 import { RemoteView } from '../../../src/reconcile/assemble.ts';
-import { loadRecording, loadVolume, metaEvents, metaKvs, recordingNames } from '../../support/fixture.ts';
+import { loadRecording, metaEvents, metaKvs, recordingNames } from '../../support/fixture.ts';
 import { putAttr, putDentry } from '../../support/meta.ts';
 import { indexOf, viewOf } from '../../support/remote.ts';
 import { contentsOf } from '../../support/same-index.ts';
@@ -61,10 +61,6 @@ describe('recordings of single operations', () => {
     for (const quiet of ['idle-60s', 'flock', 'setxattr', 'session-mount']) {
       expect(shown(quiet)).to.deep.equal([]);
     }
-  });
-
-  it('are about volumes like the captured ones', () => {
-    expect(loadRecording('create').metaPrefix).to.equal(loadVolume('shapes').metaPrefix);
   });
 });
 
