@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
-import { OPTIONS } from '../../src/agent/options.ts';
+import { ARGUMENT_ENV, OPTIONS } from '../../src/agent/options.ts';
 import { readDockerfile } from '../support/dockerfile.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { type Container, type PodSpec, type Rendered, renderManifests } from '../support/pod.ts';
@@ -47,7 +47,7 @@ describe('manifests/base', () => {
 
   it('gives the agents no option and no variable that the program does not have', () => {
     const flags = OPTIONS.map(({ name }) => `--${name}`);
-    const variables = OPTIONS.map(({ env }) => env);
+    const variables = [...Object.values(ARGUMENT_ENV), ...OPTIONS.map(({ env }) => env)];
     for (const { args = [], env = [] } of agents()) {
       expect(flags).to.include.members(args.map((arg) => arg.replace(/=.*/s, '')));
       expect(variables).to.include.members(env.map(({ name }) => name));
@@ -63,7 +63,7 @@ describe('manifests/base', () => {
 
   it('takes the address from a Secret in the shape of the CSI driver', () => {
     for (const { env = [] } of agents()) {
-      const reference = env.find(({ name }) => name === 'ETCD_ETC_AGENT_META_URL')?.valueFrom?.secretKeyRef;
+      const reference = env.find(({ name }) => name === ARGUMENT_ENV.metaUrl)?.valueFrom?.secretKeyRef;
       expect(reference?.key).to.equal('metaurl');
       expect(secrets.get(reference?.name ?? '')).to.have.all.keys(
         'name',
@@ -88,7 +88,7 @@ describe('manifests/base', () => {
     expect(others).to.deep.equal([]);
     expect(pod.volumes.find(({ name }) => name === volume)).to.have.property('emptyDir');
     for (const { env = [] } of agents()) {
-      expect(env.find(({ name }) => name === 'ETCD_ETC_AGENT_DIR')?.value).to.equal(SERVED);
+      expect(env.find(({ name }) => name === ARGUMENT_ENV.dir)?.value).to.equal(SERVED);
     }
   });
 
