@@ -2,8 +2,18 @@
 
 import type { BlockCodecs } from '../codec/compress.ts';
 
-/** Loads the algorithms. Both throw on bytes that are none of theirs, or that are not of the length asked for. */
-export async function loadCodecs(): Promise<BlockCodecs> {
+let loading: Promise<BlockCodecs> | undefined;
+
+/**
+ * Loads the algorithms, once for the process: initializing the zstd package again swaps its memory while calls still
+ * go to the old instance. Both throw on bytes that are none of theirs, or that are not of the length asked for.
+ */
+export function loadCodecs(): Promise<BlockCodecs> {
+  loading ??= load();
+  return loading;
+}
+
+async function load(): Promise<BlockCodecs> {
   const [lz4, zstd] = await Promise.all([import('lz4-napi'), import('@bokuweb/zstd-wasm')]);
   await zstd.init();
   return {

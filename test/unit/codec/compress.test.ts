@@ -65,6 +65,13 @@ describe('unpacking blocks', () => {
     });
   }
 
+  it('can be asked for again while in use', async () => {
+    const again = loadCodecs();
+    expect(unpackBlock('zstd', ZSTD_HI, 2, codecs)).to.deep.equal(HI);
+    expect(await again).to.equal(codecs);
+    expect(unpackBlock('zstd', ZSTD_HI, 2, codecs)).to.deep.equal(HI);
+  });
+
   it('go on after an error', () => {
     expect(() => unpackBlock('zstd', ZSTD_HI.subarray(0, 9), 2, codecs)).to.throw(DecodeError);
     expect(unpackBlock('zstd', ZSTD_HI, 2, codecs)).to.deep.equal(HI);
