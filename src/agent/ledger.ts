@@ -30,10 +30,8 @@ export interface KeptRecord {
 /** A local content that lost and waits to become a conflict copy. */
 export interface ParkedRecord {
   readonly path: Path;
-  readonly digest: string;
-  readonly size: bigint;
-  readonly mode: number;
-  readonly mtimeNs: bigint;
+  /** The file or symlink, as it goes into the volume. */
+  readonly entry: Entry;
   /** Revision of the version it lost against. */
   readonly revision: bigint;
   /** One sentence for people. */
@@ -69,6 +67,10 @@ export type LedgerRecord =
       readonly stale: Pairs<Slot>;
       readonly same: readonly Path[];
     }
+  /** Recovery has dealt with the intent. */
+  | { readonly t: 'settled' }
+  /** Local entries that were there before the first publish and are not pushed (`--adopt` does). */
+  | { readonly t: 'unadopted'; readonly add: readonly Path[]; readonly remove: readonly Path[] }
   | { readonly t: 'ancestor'; readonly entries: Pairs<AncestorEntry>; readonly revision?: bigint }
   /** A transaction that makes the volume hold these is about to be sent. */
   | { readonly t: 'pushing'; readonly entries: Pairs<Entry> }
@@ -89,6 +91,7 @@ export class LedgerState {
   readonly stale = new Map<Path, Slot | undefined>();
   readonly ancestor = new Map<Path, AncestorEntry>();
   readonly kept = new Map<string, KeptRecord>();
+  readonly unadopted = new Set<Path>();
   readonly parked = new Map<string, ParkedRecord>();
   /** What a push that has not been answered yet makes the volume hold. */
   readonly pushing = new Map<Path, Entry | undefined>();
@@ -109,6 +112,13 @@ export class LedgerState {
         this.stale.clear();
         this.#look(record.slots, record.stale);
         this.#agree(record.ancestor);
+        return;
+      case 'settled':
+        this.intent = undefined;
+        return;
+      case 'unadopted':
+        for (const path of record.add) this.unadopted.add(path);
+        for (const path of record.remove) this.unadopted.delete(path);
         return;
       case 'look':
         this.#look(record.slots, record.stale);
@@ -151,6 +161,7 @@ export class LedgerState {
         ancestor: [...this.ancestor],
       };
     }
+    if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
     for (const [name, record] of this.kept) yield { t: 'kept', name, record };
     for (const [name, record] of this.parked) yield { t: 'parked', name, record };
     if (this.pushing.size > 0) {

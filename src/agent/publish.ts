@@ -513,9 +513,14 @@ export function mendTop(
     if (slot === undefined ? stat === undefined : ours) continue;
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
-    if (stat?.type === 'symlink') fs.unlink('unlink top', at);
-    else if (stat !== undefined) setAside(context, name, at, stat, slotAt);
-    if (slot !== undefined) fs.symlink('symlink top', topTarget(name), at);
+    if (stat !== undefined && stat.type !== 'symlink') setAside(context, name, at, stat, slotAt);
+    if (slot === undefined) {
+      if (stat?.type === 'symlink') fs.unlink('unlink top', at);
+    } else {
+      const next = `${layout.stage}/t-${name.length}`;
+      fs.symlink('symlink top', topTarget(name), next);
+      fs.rename('symlink top', next, at);
+    }
     changed = true;
   }
   if (changed) fs.syncDir('sync top', layout.root);

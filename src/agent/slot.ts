@@ -37,10 +37,9 @@ export function sameSignature(slot: Slot, stat: FileStat): boolean {
   );
 }
 
-/** Whether the slot's type is what `lstat` says. */
+/** Whether the slot can be what `lstat` says; `other` is anything but a directory (excluded files are carried as such). */
 export function sameKind(slot: Slot, stat: FileStat): boolean {
-  const type = stat.type;
-  return slot.type === (type === 'file' || type === 'directory' || type === 'symlink' ? type : 'other');
+  return slot.type === 'other' ? stat.type !== 'directory' : slot.type === stat.type;
 }
 
 /** The same bytes or target, whatever inode holds them. */

@@ -1,0 +1,133 @@
+/** From what the local side must become to what the publish puts on disk: where each content comes from. */
+
+import type { Change } from '../reconcile/change.ts';
+import { COMPARED_MODE, type Path } from '../reconcile/entry.ts';
+import type { Layout } from './layout.ts';
+import type { AncestorEntry, LedgerState } from './ledger.ts';
+import type { Attributes, Wanted } from './publish.ts';
+import type { Adoption } from './scan.ts';
+import type { StagedFile, WantedContent } from './stage.ts';
+
+type RemoteFileEntry = AncestorEntry & { readonly type: 'file' };
+
+/** A path of the next tree with the volume's entry behind it; `undefined`: it goes. */
+export interface LocalItem {
+  readonly path: Path;
+  readonly entry: AncestorEntry | undefined;
+}
+
+/** The changes with the mode that counts and the volume's content key. */
+export function localItems(changes: readonly Change[], tree: ReadonlyMap<Path, AncestorEntry>): LocalItem[] {
+  return changes.map(({ path, new: wanted }) => {
+    const remote = tree.get(path);
+    if (wanted === undefined) return { path, entry: undefined };
+    const keyed = remote?.type === 'file' && wanted.type === 'file' && remote.digest === wanted.digest;
+    return { path, entry: keyed ? { ...remote, mode: wanted.mode } : wanted };
+  });
+}
+
+/** Contents that must be staged first: nothing on disk can be linked for them. */
+export function contentsToStage(
+  items: readonly LocalItem[],
+  linkable: (item: LocalItem) => boolean,
+): WantedContent[] {
+  const wanted: WantedContent[] = [];
+  for (const item of items) {
+    const { entry } = item;
+    if (entry?.type !== 'file' || entry.contentKey === undefined || linkable(item)) continue;
+    wanted.push({ ino: entry.ino, key: entry.contentKey, size: entry.size });
+  }
+  return wanted;
+}
+
+/**
+ * Published inodes that can get one more name: the volume's inode at another path, with the same content and
+ * attributes. So a rename in the volume moves nothing, and hard links stay hard links.
+ */
+export class LinkSources {
+  readonly #state: LedgerState;
+  readonly #layout: Layout;
+  readonly #pathsOf = new Map<bigint, Path[]>();
+
+  constructor(
+    state: LedgerState,
+    layout: Layout,
+    items: readonly LocalItem[],
+    pathsOf: (ino: bigint) => Path[],
+  ) {
+    this.#state = state;
+    this.#layout = layout;
+    for (const { path, entry } of items) {
+      const before = state.ancestor.get(path);
+      if (before?.type === 'file' && (entry === undefined || entry.ino !== before.ino))
+        this.#add(before.ino, path);
+      if (entry?.type === 'file' && entry.nlink > 1) {
+        for (const other of pathsOf(entry.ino)) if (other !== path) this.#add(entry.ino, other);
+      }
+    }
+  }
+
+  #add(ino: bigint, path: Path): void {
+    const paths = this.#pathsOf.get(ino);
+    if (paths === undefined) this.#pathsOf.set(ino, [path]);
+    else paths.push(path);
+  }
+
+  /** What to link for an item; `undefined` when its content must be staged. */
+  find({ entry }: LocalItem): Extract<Wanted, { seen: unknown }> | undefined {
+    if (entry?.type !== 'file' || this.#state.active === undefined) return undefined;
+    for (const path of this.#pathsOf.get(entry.ino) ?? []) {
+      const before = this.#state.ancestor.get(path);
+      const slot = this.#state.slots.get(path);
+      if (before?.type !== 'file' || slot?.type !== 'file' || slot.digest !== entry.digest) continue;
+      const sameAttributes =
+        (slot.signature.mode & COMPARED_MODE) === (entry.mode & COMPARED_MODE) &&
+        before.mtimeNs === entry.mtimeNs &&
+        before.uid === entry.uid &&
+        before.gid === entry.gid;
+      if (!sameAttributes) continue;
+      const source = this.#layout.inTree(this.#state.active, path);
+      return { type: 'file', source, digest: slot.digest, seen: slot.signature };
+    }
+    return undefined;
+  }
+}
+
+/** What the publish makes of an item; a string says why it cannot be made now. */
+export function wantedFor(
+  { entry }: LocalItem,
+  link: Extract<Wanted, { seen: unknown }> | undefined,
+  staged: (file: RemoteFileEntry) => StagedFile | undefined,
+): Wanted | undefined | string {
+  if (entry === undefined) return undefined;
+  const attributes: Attributes = { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtimeNs: entry.mtimeNs };
+  switch (entry.type) {
+    case 'directory':
+      return { type: 'directory', attributes };
+    case 'symlink':
+      return { type: 'symlink', target: entry.target, attributes };
+    case 'special':
+      return 'special files are not shown';
+    case 'file': {
+      if (link !== undefined) return link;
+      const file = staged(entry);
+      return file === undefined
+        ? 'its content could not be read'
+        : { type: 'file', source: file.path, digest: file.digest, attributes };
+    }
+  }
+}
+
+/** What the publish makes of something that was found outside the active tree. */
+export function wantedForAdoption({ slot, source }: Adoption): Wanted {
+  switch (slot.type) {
+    case 'directory':
+      return { type: 'directory', attributes: slot.signature };
+    case 'symlink':
+      return { type: 'symlink', target: slot.target, attributes: slot.signature };
+    case 'file':
+      return { type: 'file', source, digest: slot.digest, seen: slot.signature };
+    case 'other':
+      return { type: 'other', source };
+  }
+}

@@ -1,0 +1,132 @@
+/** The local side as the loop sees it: what looks have found and nobody has dealt with yet. */
+
+import { sameEntry, type Entry, type Path } from '../reconcile/entry.ts';
+import type { Ledger, LedgerState } from './ledger.ts';
+import type { Adoption, Look, Loser } from './scan.ts';
+import { entryOfSlot, sameSlotContent, type Slot } from './slot.ts';
+
+/** Local changes by path, on top of the ledger's slots. */
+export class Local {
+  readonly #ledger: Ledger;
+  readonly #excluded: (path: Path) => boolean;
+  /** Paths whose slot may differ from the ancestor. */
+  readonly dirty = new Set<Path>();
+  /** To be brought into the trees by a publish. */
+  readonly adoptions = new Map<Path, Adoption | undefined>();
+  /** Contents written over a version that is not the published one any more. */
+  losers: Loser[] = [];
+  /** Differ, and have not settled. */
+  busy: ReadonlySet<Path> = new Set();
+  readonly problems = new Map<Path, string>();
+  /** Where inodes were that vanished from their paths; moves are told by them. */
+  readonly #vanished = new Map<bigint, Path>();
+
+  constructor(ledger: Ledger, excluded: (path: Path) => boolean) {
+    this.#ledger = ledger;
+    this.#excluded = excluded;
+    const { state } = ledger;
+    for (const [path] of state.slots.entries()) if (this.#differs(path)) this.dirty.add(path);
+    for (const path of state.ancestor.keys()) if (!state.slots.has(path)) this.dirty.add(path);
+  }
+
+  get #state(): LedgerState {
+    return this.#ledger.state;
+  }
+
+  #differs(path: Path): boolean {
+    return !sameEntry(this.entryAt(path), this.#state.ancestor.get(path));
+  }
+
+  /** Takes in a look: what the trees hold goes into the ledger, the rest waits here. Returns whether anything is new. */
+  absorb(look: Look): boolean {
+    const { slots, stale } = this.#state;
+    const found: [Path, Slot | null][] = [];
+    const idle = new Map<Path, Slot | null>();
+    for (const [path, slot] of look.edits) {
+      const before = slots.get(path);
+      found.push([path, slot ?? null]);
+      // What the active tree held is what the idle tree still has, unless both names are one inode.
+      const shared = before?.signature.ino === slot?.signature.ino && before?.type !== 'directory';
+      const bothDirectories = before?.type === 'directory' && slot?.type === 'directory';
+      if (
+        !stale.has(path) &&
+        !shared &&
+        !(bothDirectories && before.signature.mode === slot.signature.mode)
+      ) {
+        idle.set(path, before ?? null);
+      }
+      if (slot === undefined && before?.type === 'file') this.#vanished.set(before.signature.ino, path);
+      this.dirty.add(path);
+    }
+    for (const [path, slot] of look.idle) idle.set(path, slot ?? null);
+    const same = [...look.same].filter((path) => !idle.has(path));
+    if (found.length > 0 || idle.size > 0 || same.length > 0) {
+      this.#ledger.write([{ t: 'look', slots: found, stale: [...idle], same }], false);
+    }
+    for (const [path, adoption] of look.adoptions) {
+      const before = slots.get(path);
+      if (adoption === undefined && before?.type === 'file') this.#vanished.set(before.signature.ino, path);
+      this.adoptions.set(path, adoption);
+    }
+    this.losers.push(...look.losers);
+    this.busy = look.busy;
+    this.problems.clear();
+    for (const [path, reason] of look.problems) this.problems.set(path, reason);
+    return look.edits.size > 0 || look.adoptions.size > 0 || look.losers.length > 0;
+  }
+
+  /** The slot a path has, or is about to have. */
+  slotAt(path: Path): Slot | undefined {
+    return this.adoptions.has(path) ? this.adoptions.get(path)?.slot : this.#state.slots.get(path);
+  }
+
+  /** The entry that counts for reconcile: what takes no part in the sync is as the ancestor has it. */
+  entryAt(path: Path): Entry | undefined {
+    const ancestor = this.#state.ancestor.get(path);
+    if (this.#excluded(path)) return ancestor;
+    const slot = this.slotAt(path);
+    if (slot === undefined) return undefined;
+    if (slot.type === 'other' || (ancestor === undefined && this.#onlyCarried(path, slot))) return ancestor;
+    const entry = entryOfSlot(slot);
+    return entry?.type === 'file' && ancestor?.type === 'file' ? { ...entry, nlink: ancestor.nlink } : entry;
+  }
+
+  /** A directory that the volume removed and that stays for what it carries. */
+  #onlyCarried(path: Path, slot: Slot): boolean {
+    if (slot.type !== 'directory') return false;
+    const below = [...this.#state.slots.below(path)].filter((other) => other !== path);
+    return (
+      below.length > 0 &&
+      below.every((other) => this.#excluded(other) || this.#state.slots.get(other)?.type === 'other')
+    );
+  }
+
+  /** Where the inode now at `path` was before it vanished there. */
+  cameFrom(path: Path): Path | undefined {
+    const slot = this.slotAt(path);
+    const from = slot?.type === 'file' ? this.#vanished.get(slot.signature.ino) : undefined;
+    return from === path ? undefined : from;
+  }
+
+  /** The path is dealt with: what it holds is what both sides agreed on. */
+  settle(path: Path): void {
+    if (!this.#differs(path)) this.dirty.delete(path);
+  }
+
+  /** Everything has been dealt with: an inode number seen now means nothing later. */
+  forgetMoves(): void {
+    if (this.dirty.size === 0 && this.adoptions.size === 0) this.#vanished.clear();
+  }
+
+  /** An adoption is in the trees now. */
+  adopted(path: Path): void {
+    this.adoptions.delete(path);
+    this.dirty.add(path);
+  }
+
+  /** Whether the slot of a path is what a publish would make of an adoption anyway. */
+  isAdopted(path: Path, adoption: Adoption): boolean {
+    const slot = this.#state.slots.get(path);
+    return sameSlotContent(slot, adoption.slot) && slot?.signature.ino === adoption.slot.signature.ino;
+  }
+}

@@ -1,0 +1,41 @@
+/** Log lines: stderr, one line an event, `level event key=value` or JSON. Names and paths are escaped, secrets never come here. */
+
+import { escapeBytes } from '../codec/bytes.ts';
+
+export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+export type LogFormat = 'text' | 'json';
+
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+const BYTE_FIELDS: ReadonlySet<string> = new Set(['path', 'key', 'from', 'to', 'name']);
+
+let format: LogFormat = 'text';
+let threshold = LEVELS.indexOf('info');
+
+/** Sets how and how much is logged; once, at the start of the command. */
+export function configureLog(options: { readonly format: LogFormat; readonly level: LogLevel }): void {
+  format = options.format;
+  threshold = LEVELS.indexOf(options.level);
+}
+
+export type LogFields = Readonly<Record<string, string | number | bigint | boolean | undefined>>;
+
+/** Writes one event. Fields called path, key, from, to and name are byte strings. */
+export function log(level: LogLevel, event: string, fields: LogFields = {}): void {
+  if (LEVELS.indexOf(level) > threshold) return;
+  const entries = Object.entries(fields).flatMap(([name, value]) => {
+    if (value === undefined) return [];
+    return [[name, BYTE_FIELDS.has(name) ? escapeBytes(String(value)) : value] as const];
+  });
+  if (format === 'json') {
+    const time = new Date().toISOString();
+    const values = entries.map(([name, value]) => [name, typeof value === 'bigint' ? String(value) : value]);
+    process.stderr.write(`${JSON.stringify({ time, level, event, ...Object.fromEntries(values) })}\n`);
+    return;
+  }
+  const text = entries.map(([name, value]) => ` ${name}=${quote(String(value))}`).join('');
+  process.stderr.write(`${level} ${event}${text}\n`);
+}
+
+function quote(value: string): string {
+  return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value);
+}

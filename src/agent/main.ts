@@ -1,0 +1,232 @@
+#!/usr/bin/env node
+/** The command: parse, run, exit code. */
+
+import { appendFileSync } from 'node:fs';
+import yargs, { type Argv } from 'yargs';
+
+import { DecodeError } from '../codec/error.ts';
+import { parseMetaUrl, redactUrl, type MetaAddress } from '../codec/url.ts';
+import { systemClock } from './clock.ts';
+import { AgentError, codeOf, ConfigError } from './error.ts';
+import { etcdStore } from './etcd.ts';
+import { configureLog, type LogFormat, type LogLevel } from './log.ts';
+import { ARGUMENT_ENV, defaultAgentId, OPTIONS, OptionValues, type OptionSpec } from './options.ts';
+import { run } from './run.ts';
+import { bytesOfText, type VerbContext } from './verbs/context.ts';
+import { VERBS, type Verb } from './verbs/index.ts';
+import { status } from './verbs/status.ts';
+
+/** Where a pod's termination message is read from (design 3.1). */
+const TERMINATION_LOG = '/dev/termination-log';
+
+const EXIT_OF_CODE: Readonly<Record<string, number>> = {
+  ERR_CONFIG: 2,
+  ERR_DECODE: 3,
+  ERR_VOLUME: 3,
+};
+
+async function main(args: readonly string[]): Promise<number> {
+  const verb = VERBS.find(({ name }) => name === args[0]);
+  if (verb !== undefined) return runVerb(verb, args.slice(1));
+  if (args[0] === 'status') return runStatus(args.slice(1));
+  return runAgent(args);
+}
+
+function parser(args: readonly string[], usage: string): Argv {
+  return yargs([...args])
+    .scriptName('etcd-etc-agent')
+    .usage(usage)
+    .strictOptions()
+    .exitProcess(false)
+    .wrap(Math.min(110, process.stdout.columns || 110))
+    .parserConfiguration({ 'camel-case-expansion': false, 'parse-positional-numbers': false })
+    .fail((message, error) => {
+      throw error ?? new ConfigError(message);
+    });
+}
+
+function yargsType(spec: OptionSpec): 'boolean' | 'string' | 'number' | 'array' {
+  if (spec.type === 'list') return 'array';
+  return spec.type === 'duration' ? 'string' : spec.type;
+}
+
+async function runAgent(args: readonly string[]): Promise<number> {
+  let cli = parser(
+    args,
+    [
+      '$0 [--once|--watch] META-URL DIR',
+      '',
+      'Publishes a JuiceFS volume that lives in etcd as plain files in DIR, whole revision by whole revision,',
+      'and pushes what is edited there back. META-URL is the address that juicefs takes: etcd://host:2379/prefix.',
+      '',
+      'Verbs:',
+      ...VERBS.map(({ usage, help }) => `  ${usage.padEnd(46)} ${help}`),
+      `  ${'status DIR [--ready]'.padEnd(46)} What the agent of DIR says of itself.`,
+    ].join('\n'),
+  );
+  for (const spec of OPTIONS) {
+    const shown = spec.default === undefined ? '' : ` [default: ${spec.default}]`;
+    cli = cli.option(spec.name, {
+      type: yargsType(spec),
+      describe: `${spec.help}${shown}`,
+      requiresArg: spec.type !== 'boolean',
+    });
+  }
+  cli = cli
+    .epilogue(
+      [
+        `Every option can be a variable: --min-interval is ETCD_ETC_AGENT_MIN_INTERVAL. META-URL and DIR are ${ARGUMENT_ENV.metaUrl} and ${ARGUMENT_ENV.dir}.`,
+        '',
+        'Exit codes: 0 done, 1 unexpected, 2 usage, 3 the volume cannot be used, 4 timed out with nothing published, 5 problems left.',
+        '',
+        'Examples:',
+        '  etcd-etc-agent format etcd://127.0.0.1:2379/web web',
+        '  etcd-etc-agent import etcd://127.0.0.1:2379/web ./nginx',
+        '  etcd-etc-agent --watch etcd://127.0.0.1:2379/web /etc/nginx',
+      ].join('\n'),
+    )
+    .version(false)
+    .help();
+  const parsed = await cli.parse();
+  if (parsed['help'] === true) return 0;
+  const values = new OptionValues(parsed, process.env);
+  const positional = parsed._.map(String);
+  const metaUrl = positional[0] ?? process.env[ARGUMENT_ENV.metaUrl];
+  const dir = positional[1] ?? process.env[ARGUMENT_ENV.dir];
+  if (metaUrl === undefined || dir === undefined) {
+    const missing = metaUrl === undefined ? 'META-URL' : 'DIR';
+    throw new ConfigError(
+      `${missing} is missing: etcd-etc-agent [--once|--watch] META-URL DIR (--help tells more)`,
+    );
+  }
+  if (positional.length > 2) throw new ConfigError(`there is one argument too many: ${positional[2]}`);
+  if (values.flag('once') && values.flag('watch'))
+    throw new ConfigError('--once and --watch exclude each other');
+  configureLog({
+    format: values.text('log-format') as LogFormat,
+    level: values.text('log-level') as LogLevel,
+  });
+  const result = await run(
+    {
+      address: addressOf(metaUrl),
+      dir,
+      once: !values.flag('watch'),
+      mode: values.text('mode') as 'two-way' | 'pull',
+      adopt: values.flag('adopt'),
+      strict: values.flag('strict'),
+      allowStale: values.flag('allow-stale'),
+      agentId: values.text('agent-id') || defaultAgentId(),
+      subdir: values.text('subdir'),
+      exclude: values.list('exclude'),
+      stateDir: values.text('state-dir') || undefined,
+      minIntervalMs: values.durationMs('min-interval'),
+      holdMaxMs: values.durationMs('hold-max'),
+      settleMs: values.durationMs('settle'),
+      rescanMs: values.durationMs('rescan'),
+      keepMs: values.durationMs('keep'),
+      maxDeletePercent: values.percent('max-delete'),
+      timeoutMs: values.durationMs('timeout'),
+    },
+    untilTerminated(),
+  );
+  conclude(result.sentence);
+  return result.exitCode;
+}
+
+async function runVerb(verb: Verb, args: readonly string[]): Promise<number> {
+  let cli = parser(args, `$0 ${verb.usage}\n\n${verb.help}`).version(false).help();
+  for (const [name, spec] of Object.entries(verb.options)) cli = cli.option(name, spec);
+  const parsed = await cli.parse();
+  if (parsed['help'] === true) return 0;
+  const [metaUrl = process.env[ARGUMENT_ENV.metaUrl], ...rest] = parsed._.map(String);
+  if (metaUrl === undefined) throw new ConfigError(`META-URL is missing: etcd-etc-agent ${verb.usage}`);
+  if (rest.length < verb.arguments.least || rest.length > verb.arguments.most) {
+    throw new ConfigError(`etcd-etc-agent ${verb.usage}`);
+  }
+  const address = addressOf(metaUrl);
+  const store = etcdStore(address, systemClock);
+  const context: VerbContext = {
+    store,
+    address,
+    clock: systemClock,
+    out: process.stdout,
+    err: process.stderr,
+    signal: untilTerminated(),
+  };
+  try {
+    return await verb.run(context, rest, parsed);
+  } finally {
+    await store.close();
+  }
+}
+
+async function runStatus(args: readonly string[]): Promise<number> {
+  const parsed = await parser(
+    args,
+    '$0 status DIR [--ready] [--json]\n\nWhat the agent of DIR says of itself.',
+  )
+    .option('ready', {
+      type: 'boolean',
+      describe: 'Print nothing; exit 0 when a tree is published, 1 when not (for a probe).',
+    })
+    .option('json', { type: 'boolean', describe: 'As JSON.' })
+    .option('state-dir', { type: 'string', describe: 'Where the state is kept, when not in DIR.' })
+    .version(false)
+    .help()
+    .parse();
+  if (parsed['help'] === true) return 0;
+  const dir = parsed._.map(String)[0] ?? process.env[ARGUMENT_ENV.dir];
+  if (dir === undefined) throw new ConfigError('DIR is missing: etcd-etc-agent status DIR [--ready]');
+  const stateDir = parsed['state-dir'] ?? process.env['ETCD_ETC_AGENT_STATE_DIR'];
+  return status({
+    dir: bytesOfText(dir),
+    stateDir: stateDir === undefined ? undefined : bytesOfText(String(stateDir)),
+    ready: parsed.ready === true,
+    json: parsed.json === true,
+    out: process.stdout,
+  });
+}
+
+function addressOf(metaUrl: string): MetaAddress {
+  try {
+    return parseMetaUrl(metaUrl);
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    throw new ConfigError(`${redactUrl(metaUrl)}: ${error.message}`, { cause: error });
+  }
+}
+
+/** Aborts at the first SIGTERM or SIGINT. */
+function untilTerminated(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => controller.abort());
+  return controller.signal;
+}
+
+/** The last line on stderr; in a pod it is the termination message as well. */
+function conclude(sentence: string): void {
+  process.stderr.write(`etcd-etc-agent: ${sentence}\n`);
+  if (process.env['KUBERNETES_SERVICE_HOST'] === undefined) return;
+  try {
+    appendFileSync(TERMINATION_LOG, `${sentence}\n`);
+  } catch {
+    // Not mounted: the line on stderr is all there is.
+  }
+}
+
+function sentenceOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const about = error instanceof AgentError ? (error.path ?? error.key) : undefined;
+  const where = about === undefined ? '' : `${Buffer.from(about, 'latin1').toString('utf8')}: `;
+  return where + error.message;
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  const code = codeOf(error);
+  const known = error instanceof AgentError || error instanceof DecodeError;
+  if (!known && error instanceof Error && error.stack !== undefined) process.stderr.write(`${error.stack}\n`);
+  conclude(sentenceOf(error));
+  process.exitCode = EXIT_OF_CODE[code ?? ''] ?? 1;
+}

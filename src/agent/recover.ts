@@ -1,0 +1,169 @@
+/** Opens the state of a directory and finishes what a crash left behind (watch-and-flip 6). */
+
+import { randomUUID } from 'node:crypto';
+
+import type { ByteString } from '../codec/kv.ts';
+import type { Path } from '../reconcile/entry.ts';
+import { codeOf, ConfigError } from './error.ts';
+import { otherTree, type Layout } from './layout.ts';
+import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
+import { acquireLock, type Lock } from './lock.ts';
+import type { FsPort } from './ports.ts';
+import { mendTop } from './publish.ts';
+import { sameKind, signatureOf, type Slot } from './slot.ts';
+import type { Clock } from './ports.ts';
+
+/** The state of DIR, locked. */
+export interface OpenState {
+  readonly ledger: Ledger;
+  /** Throws when another agent has taken the state over since. */
+  readonly assertOwner: () => void;
+  close(): Promise<void>;
+}
+
+/**
+ * Makes the state directory, proves that it shares a mount with DIR, takes the lock, reads the ledger and recovers.
+ * Throws ConfigError for a DIR that is missing, no directory, or served by another agent.
+ */
+export async function openState(fs: FsPort, layout: Layout, clock: Clock): Promise<OpenState> {
+  const root = fs.lstat('open', layout.root);
+  if (root === undefined)
+    throw new ConfigError('the directory does not exist: make it first', { path: layout.root });
+  if (root.type !== 'directory') throw new ConfigError('this is no directory', { path: layout.root });
+  for (const dir of [layout.state, layout.stage, layout.kept, layout.parked]) makeDirectory(fs, dir);
+  const lock = await acquireLock(fs, layout.state);
+  try {
+    proveSameMount(fs, layout);
+    const ledger = Ledger.open(fs, layout);
+    const token = randomUUID();
+    const tokenPath = `${layout.state}/owner`;
+    writeToken(fs, tokenPath, token);
+    recover(fs, layout, ledger, clock);
+    return {
+      ledger,
+      assertOwner: () => {
+        if (new TextDecoder().decode(readAll(fs, tokenPath)) === token) return;
+        throw new ConfigError('another agent has taken this directory over', { path: layout.root });
+      },
+      close: () => closeState(ledger, lock),
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function closeState(ledger: Ledger, lock: Lock): Promise<void> {
+  ledger.close();
+  await lock.release();
+}
+
+function makeDirectory(fs: FsPort, dir: ByteString): void {
+  try {
+    fs.mkdir('make state', dir, 0o700);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === 'EEXIST') return;
+    throw new ConfigError(`the state directory cannot be made (${code ?? String(error)})`, {
+      path: dir,
+      cause: error,
+    });
+  }
+}
+
+/** Names are moved between the state directory and DIR by link and rename, which need one mount (design 3.1). */
+function proveSameMount(fs: FsPort, layout: Layout): void {
+  const probe = `${layout.stage}/probe`;
+  const there = `${layout.root}/..data_tmp`;
+  emptyDirectory(fs, layout.stage);
+  if (fs.lstat('probe', there) !== undefined) fs.unlink('probe', there);
+  try {
+    fs.close('probe', fs.openNew('probe', probe));
+    fs.link('probe', probe, there);
+    fs.rename('probe', there, `${probe}2`);
+  } catch (error) {
+    const reason = `the state directory must be in the same mount as DIR, and both writable (${codeOf(error) ?? String(error)})`;
+    throw new ConfigError(reason, { path: layout.state, cause: error });
+  } finally {
+    emptyDirectory(fs, layout.stage);
+  }
+}
+
+/** Removes everything below a directory of ours. */
+function emptyDirectory(fs: FsPort, dir: ByteString): void {
+  for (const name of fs.readdir('empty', dir)) {
+    const at = `${dir}/${name}`;
+    if (fs.lstat('empty', at)?.type === 'directory') {
+      emptyDirectory(fs, at);
+      fs.rmdir('empty', at);
+    } else {
+      fs.unlink('empty', at);
+    }
+  }
+}
+
+function writeToken(fs: FsPort, path: ByteString, token: string): void {
+  const next = `${path}.new`;
+  if (fs.lstat('owner', next) !== undefined) fs.unlink('owner', next);
+  const fd = fs.openNew('owner', next);
+  fs.write('owner', fd, new TextEncoder().encode(token));
+  fs.close('owner', fd);
+  fs.rename('owner', next, path);
+}
+
+/** Brings ledger and trees together again after a crash at any point of a publish. */
+function recover(fs: FsPort, layout: Layout, ledger: Ledger, clock: Clock): void {
+  const { state } = ledger;
+  const { intent } = state;
+  if (intent === undefined) return;
+  const data = fs.lstat('recover', layout.data);
+  const target = data?.type === 'symlink' ? fs.readlink('recover', layout.data) : undefined;
+  const paths = intent.slots.map(([path]) => path);
+  const found = new Map<Path, Slot | null>();
+  for (const [path, intended] of intent.slots) {
+    found.set(path, slotInTree(fs, layout.inTree(intent.tree, path), intended, state.slots.get(path)));
+  }
+  const records: LedgerRecord[] = [];
+  if (target === `..${intent.tree}`) {
+    const slotAt = (name: Path): Slot | undefined =>
+      found.has(name) ? (found.get(name) ?? undefined) : state.slots.get(name);
+    mendTop({ fs, layout, ledger, clock }, paths, slotAt);
+    const other = layout.tree(otherTree(intent.tree));
+    const hasOther = fs.lstat('recover', other) !== undefined;
+    const stale = paths.map((path) => [path, hasOther ? (state.slots.get(path) ?? null) : null] as const);
+    const { tree, revision, ancestor } = intent;
+    records.push({ t: 'commit', tree, revision, slots: [...found], stale, ancestor });
+  } else if (state.active !== undefined) {
+    // Not flipped: the idle tree holds a mixture, whose inodes the intent names.
+    const same: Path[] = [];
+    const stale: [Path, Slot | null][] = [];
+    for (const [path, slot] of found) {
+      const active = state.slots.get(path);
+      const shared = slot !== null && active !== undefined && slot.signature.ino === active.signature.ino;
+      if (shared || (slot === null && active === undefined)) same.push(path);
+      else stale.push([path, slot]);
+    }
+    records.push({ t: 'look', slots: [], stale, same });
+  }
+  records.push({ t: 'settled' });
+  ledger.write(records, true);
+}
+
+/**
+ * What stands at a path that a publish was about to change: the intended inode, the old one, or, when somebody wrote
+ * there, what is known to have been (so that the look sees the difference).
+ */
+function slotInTree(fs: FsPort, at: ByteString, intended: Slot | null, old: Slot | undefined): Slot | null {
+  const stat = fs.lstat('recover', at);
+  if (stat === undefined) return null;
+  for (const slot of [intended, old]) {
+    if (slot === null || slot === undefined || !sameKind(slot, stat)) continue;
+    const { ino, size, mtimeNs } = slot.signature;
+    if (slot.type === 'directory' || slot.type === 'symlink')
+      return { ...slot, signature: signatureOf(stat) };
+    if (ino === stat.ino && size === stat.size && mtimeNs === stat.mtimeNs) {
+      return { ...slot, signature: signatureOf(stat) };
+    }
+  }
+  return intended ?? old ?? null;
+}

@@ -1,0 +1,442 @@
+/** The volume's side: lists at a revision, follows from the next one, and moves the remote tree from one whole revision to another. */
+
+import { createHash } from 'node:crypto';
+
+import { blockRange } from '../codec/block.ts';
+import type { BlockCodecs } from '../codec/compress.ts';
+import type { ByteString, KeyRange, Kv, StoreEvent } from '../codec/kv.ts';
+import { prefixRange } from '../codec/bytes.ts';
+import { encodeKey } from '../codec/key.ts';
+import { decodeSetting } from '../codec/setting.ts';
+import { RemoteView, type RemoteFile } from '../reconcile/assemble.ts';
+import { join, type Path } from '../reconcile/entry.ts';
+import { HoldTracker } from '../reconcile/hold.ts';
+import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
+import { Stage, type StageResult, type WantedContent } from './stage.ts';
+import { CompactedError } from './error.ts';
+import type { Layout } from './layout.ts';
+import type { AncestorEntry } from './ledger.ts';
+import { log } from './log.ts';
+import type { Clock, EtcdStore, FsPort } from './ports.ts';
+import type { Volume } from './volume.ts';
+
+/** A file that stays unfinished this long after it was shown so is taken as it is; milliseconds (design 4.1.5). */
+const UNFINISHED_MS = 10_000;
+/** How often a missing block is asked for again; milliseconds. */
+const MISSING_RETRY_MS = 500;
+const RELIST_PAUSE_MS = 1000;
+
+export interface RemoteOptions {
+  readonly store: EtcdStore;
+  readonly volume: Volume;
+  readonly fs: FsPort;
+  readonly layout: Layout;
+  readonly clock: Clock;
+  readonly codecs: BlockCodecs;
+  readonly subdir: readonly ByteString[];
+  readonly hidden: (path: Path, isDirectory: boolean) => boolean;
+  readonly holdMaxMs: number;
+  /** Something came in. */
+  readonly onChange: () => void;
+}
+
+/** An inode whose content the agent wrote itself: its digest needs no reading. */
+export interface KnownContent {
+  readonly digest: string;
+  readonly size: bigint;
+}
+
+interface Unfinished {
+  readonly dueMs: number;
+  readonly ino: bigint;
+  readonly missing: boolean;
+}
+
+/** Follows one volume. `tree` changes only in `advance`, from one whole revision to another. */
+export class Remote {
+  readonly #o: RemoteOptions;
+  readonly stage: Stage;
+  readonly #tree = new Map<Path, AncestorEntry>();
+  readonly #problems = new Map<Path, string>();
+  readonly #digests = new Map<string, string>();
+  readonly #known = new Map<bigint, KnownContent>();
+  readonly #own = new Set<bigint>();
+  readonly #unfinished = new Map<Path, Unfinished>();
+  #index = new InodeIndex();
+  #view: RemoteView;
+  #holds: HoldTracker;
+  /** What was applied since the view was last refreshed; `all` after a listing. */
+  #touched: Touched[] | 'all' = [];
+  #pendingSinceMs = 0;
+  #head = 0n;
+  #revision = 0n;
+  #up = false;
+  #gone: string | undefined;
+  #restarts = 0;
+
+  constructor(options: RemoteOptions) {
+    this.#o = options;
+    const { store, fs, layout, volume, codecs } = options;
+    const index = (): InodeIndex => this.#index;
+    this.stage = new Stage({ store, fs, layout, index, setting: volume.setting, codecs });
+    this.#view = new RemoteView(this.#index, { subdir: options.subdir, hidden: options.hidden });
+    this.#holds = new HoldTracker(this.#index, (dentry) => this.#inView(dentry));
+  }
+
+  /** The remote tree at `revision`, whole. Special files are left out and are problems. */
+  get tree(): ReadonlyMap<Path, AncestorEntry> {
+    return this.#tree;
+  }
+  /** Revision of `tree`; 0n before the first listing. */
+  get revision(): bigint {
+    return this.#revision;
+  }
+  /** Newest revision taken in; the index stands there. */
+  get head(): bigint {
+    return this.#head;
+  }
+  get index(): InodeIndex {
+    return this.#index;
+  }
+  /** Inode of the view's root; `undefined` while the subdirectory does not exist. */
+  get root(): bigint | undefined {
+    return this.#view.root;
+  }
+  /** The paths at which an inode is shown. */
+  pathsOf(ino: bigint): Path[] {
+    return this.#view.pathsOf(ino);
+  }
+  /** Whether the watch stands. */
+  get isUp(): boolean {
+    return this.#up;
+  }
+  /** Why the volume is not the one we opened any more; the published tree stays. */
+  get gone(): string | undefined {
+    return this.#gone;
+  }
+  get restarts(): number {
+    return this.#restarts;
+  }
+  get problems(): ReadonlyMap<Path, string> {
+    return this.#problems;
+  }
+  /** Whether something waits to be shown. */
+  get pending(): boolean {
+    return this.#touched === 'all' || this.#touched.length > 0 || this.#unfinished.size > 0;
+  }
+
+  /** Contents that an earlier run read: nothing is fetched again for them. */
+  remember(entries: Iterable<AncestorEntry>): void {
+    for (const entry of entries) {
+      if (entry.type === 'file' && entry.contentKey !== undefined)
+        this.#digests.set(entry.contentKey, entry.digest);
+    }
+  }
+
+  /** This agent's own transaction: whole by construction, with contents it knows. */
+  noteOwn(revision: bigint, contents: ReadonlyMap<bigint, KnownContent>): void {
+    this.#own.add(revision);
+    for (const [ino, content] of contents) this.#known.set(ino, content);
+  }
+
+  /** Lists the volume at one revision. Throws what the store throws. */
+  async list(signal?: AbortSignal): Promise<void> {
+    const { store, volume } = this.#o;
+    const index = new InodeIndex();
+    const ranges = [this.#metaRange()];
+    const strip = volume.prefix.length;
+    const load = (kv: Kv): void => index.load({ ...kv, key: kv.key.slice(strip) });
+    const revision = await store.snapshot(ranges, load, signal === undefined ? {} : { signal });
+    this.#index = index;
+    this.#view = new RemoteView(index, { subdir: this.#o.subdir, hidden: this.#o.hidden });
+    this.#holds = new HoldTracker(index, (dentry) => this.#inView(dentry));
+    this.#view.refresh();
+    for (const entry of this.#view.entries.values())
+      if (entry.type === 'file') this.#holds.noteListed(entry.ino);
+    this.#head = revision;
+    this.#touched = 'all';
+    this.#pendingSinceMs = this.#o.clock.monotonicMs();
+    log('info', 'listed', { revision, entries: this.#view.entries.size });
+  }
+
+  /** Follows for ever; lists again when the store has compacted what was missed. Ends by rejecting. */
+  async follow(signal: AbortSignal): Promise<never> {
+    const { store, volume, clock } = this.#o;
+    const setting = volume.prefix + encodeKey({ kind: 'setting' });
+    const ranges = [
+      this.#metaRange(),
+      { start: setting, end: `${setting}\0` },
+      blockRange(volume.setting.name),
+    ];
+    for (;;) {
+      try {
+        return await store.watch(
+          ranges,
+          this.#head + 1n,
+          {
+            onRevision: (range, revision, events) => this.#onRevision(range, revision, events),
+            onProgress: (range, revision) => {
+              if (range === 0 && revision > this.#head) this.#head = revision;
+            },
+            onState: (up, reason) => this.#onState(up, reason),
+          },
+          signal,
+        );
+      } catch (error) {
+        if (!(error instanceof CompactedError)) throw error;
+        log('info', 'list again', { reason: 'compacted' });
+        await this.#relist(signal, clock);
+      }
+    }
+  }
+
+  async #relist(signal: AbortSignal, clock: Clock): Promise<void> {
+    for (;;) {
+      try {
+        await this.list(signal);
+        this.#o.onChange();
+        return;
+      } catch (error) {
+        if (signal.aborted) throw error;
+        log('warn', 'listing failed', { reason: error instanceof Error ? error.message : String(error) });
+        await clock.sleep(RELIST_PAUSE_MS * (0.5 + clock.random()), signal);
+      }
+    }
+  }
+
+  #metaRange(): KeyRange {
+    return prefixRange(`${this.#o.volume.prefix}A`);
+  }
+
+  #onState(up: boolean, reason?: string): void {
+    if (up === this.#up) return;
+    this.#up = up;
+    if (up) log('info', 'watching', { revision: this.#head });
+    else {
+      this.#restarts += 1;
+      log('warn', 'watch lost', { reason: reason ?? 'unknown' });
+    }
+    this.#o.onChange();
+  }
+
+  #onRevision(range: number, revision: bigint, events: readonly StoreEvent[]): void {
+    if (range === 0) this.#onMetadata(revision, events);
+    else if (range === 1) this.#onSetting(events);
+    else {
+      for (const event of events) if (event.type === 'put') this.stage.offer(event.kv.key, event.kv.value);
+      if (this.#unfinished.size > 0) this.#o.onChange();
+    }
+  }
+
+  #onMetadata(revision: bigint, prefixed: readonly StoreEvent[]): void {
+    const strip = this.#o.volume.prefix.length;
+    const events = prefixed.map((event): StoreEvent =>
+      event.type === 'put'
+        ? { type: 'put', kv: { ...event.kv, key: event.kv.key.slice(strip) } }
+        : { ...event, key: event.key.slice(strip) },
+    );
+    const nowMs = this.#o.clock.monotonicMs();
+    if (!this.pending) this.#pendingSinceMs = nowMs;
+    this.#holds.note(events, this.#own.delete(revision), nowMs);
+    const touched = this.#index.apply(events);
+    if (this.#touched !== 'all') this.#touched.push(touched);
+    this.#head = revision;
+    this.#o.onChange();
+  }
+
+  #onSetting(events: readonly StoreEvent[]): void {
+    for (const event of events) {
+      this.#gone = this.#whyGone(event);
+      if (this.#gone !== undefined)
+        log('error', 'volume is not the one that was opened', { reason: this.#gone });
+    }
+    this.#o.onChange();
+  }
+
+  #whyGone(event: StoreEvent): string | undefined {
+    if (event.type === 'delete') return 'the setting of the volume was deleted';
+    try {
+      const { uuid } = decodeSetting(event.kv.value);
+      return uuid === this.#o.volume.setting.uuid
+        ? undefined
+        : `the volume was replaced by one with UUID ${uuid}`;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  /** Whether a dentry is shown: some directory of the view leads to it and no part of its path is hidden. */
+  #inView({ parent, name }: DentryName): boolean {
+    const dir = this.#pathOf(parent, 0);
+    return dir !== undefined && !this.#o.hidden(join(dir, name), false);
+  }
+
+  #pathOf(ino: bigint, depth: number): Path | undefined {
+    if (ino === this.#view.root) return '';
+    const [dentry] = this.#index.namesOf(ino);
+    if (dentry === undefined || depth > 256) return undefined;
+    const above = this.#pathOf(dentry.parent, depth + 1);
+    if (above === undefined) return undefined;
+    const path = join(above, dentry.name);
+    return this.#o.hidden(path, true) ? undefined : path;
+  }
+
+  /**
+   * Moves `tree` to the newest whole revision and returns the paths that changed, or how long to wait (milliseconds)
+   * while something is held. Contents nobody has read yet are staged on the way.
+   */
+  async advance(
+    signal?: AbortSignal,
+  ): Promise<{ readonly changed: ReadonlySet<Path> } | { readonly waitMs: number }> {
+    const nowMs = this.#o.clock.monotonicMs();
+    this.#reviveUnfinished(nowMs);
+    if (this.#touched !== 'all' && this.#touched.length === 0) {
+      if (this.#unfinished.size > 0) return { waitMs: MISSING_RETRY_MS };
+      this.#revision = this.#head;
+      return { changed: new Set() };
+    }
+    const heldMs = this.#holds.remainingMs(nowMs);
+    const leftMs = this.#pendingSinceMs + this.#o.holdMaxMs - nowMs;
+    if (heldMs > 0 && leftMs > 0) return { waitMs: Math.min(heldMs, leftMs) };
+    const head = this.#head;
+    const paths = this.#changedPaths();
+    const results = await this.stage.stage(this.#unread(paths), head, signal);
+    if (leftMs > 0 && [...results.values()].some((result) => 'missing' in result)) {
+      this.#touchedAgain(paths);
+      return { waitMs: Math.min(MISSING_RETRY_MS, leftMs) };
+    }
+    const changed = new Set<Path>();
+    for (const path of paths) if (this.#take(path, results, nowMs)) changed.add(path);
+    this.#revision = head;
+    return { changed };
+  }
+
+  /** Paths to look at again although the index did not change. */
+  #retry = new Set<Path>();
+
+  #touchedAgain(paths: Iterable<Path>): void {
+    for (const path of paths) this.#retry.add(path);
+    if (this.#touched !== 'all' && this.#touched.length === 0) {
+      this.#touched.push({ inodes: new Set(), dentries: [], relinked: new Set() });
+    }
+  }
+
+  #changedPaths(): Set<Path> {
+    const touched = this.#touched;
+    this.#touched = [];
+    const paths = new Set(this.#retry);
+    this.#retry.clear();
+    if (touched === 'all') {
+      this.#view.refresh();
+      for (const path of this.#view.entries.keys()) paths.add(path);
+      for (const path of this.#tree.keys()) paths.add(path);
+      for (const path of this.#problems.keys()) paths.add(path);
+    } else {
+      for (const path of this.#view.refresh(mergeTouched(touched))) paths.add(path);
+    }
+    for (const path of this.#view.problems.keys()) paths.add(path);
+    return paths;
+  }
+
+  #reviveUnfinished(nowMs: number): void {
+    for (const [path, { dueMs, ino, missing }] of this.#unfinished) {
+      if (nowMs >= dueMs) this.#holds.accept(ino);
+      if (missing || nowMs >= dueMs || !this.#holds.isEmptied(ino)) {
+        if (!missing) this.#unfinished.delete(path);
+        this.#touchedAgain([path]);
+      }
+    }
+  }
+
+  #unread(paths: Iterable<Path>): WantedContent[] {
+    const wanted = new Map<string, WantedContent>();
+    for (const path of paths) {
+      const entry = this.#view.entries.get(path);
+      if (entry?.type !== 'file' || this.#digestOf(entry) !== undefined) continue;
+      wanted.set(entry.contentKey, { ino: entry.ino, key: entry.contentKey, size: entry.size });
+    }
+    return [...wanted.values()];
+  }
+
+  #digestOf(file: RemoteFile): string | undefined {
+    const read = this.#digests.get(file.contentKey);
+    if (read !== undefined) return read;
+    if (file.size === 0n) return EMPTY_DIGEST;
+    const own = this.#known.get(file.ino);
+    if (own === undefined || own.size !== file.size) return undefined;
+    this.#known.delete(file.ino);
+    this.#digests.set(file.contentKey, own.digest);
+    return own.digest;
+  }
+
+  /** Takes one path over into the tree; true when its entry is another now. */
+  #take(path: Path, results: ReadonlyMap<string, StageResult>, nowMs: number): boolean {
+    const before = this.#tree.get(path);
+    const entry = this.#view.entries.get(path);
+    const problem = this.#view.problems.get(path)?.message;
+    if (entry?.type !== 'file') this.#unfinished.delete(path);
+    if (entry === undefined || entry.type === 'special') {
+      this.#setProblem(path, entry === undefined ? problem : `a ${entry.kind} is not shown`);
+      // What cannot be decoded keeps its last good content; what is gone goes.
+      const kind = this.#view.problems.get(path)?.kind;
+      if (before !== undefined && (kind === 'bad-attr' || kind === 'bad-chunk' || kind === 'bad-symlink'))
+        return false;
+      return this.#tree.delete(path);
+    }
+    if (entry.type !== 'file') {
+      this.#setProblem(path, undefined);
+      this.#tree.set(path, entry);
+      return before === undefined || !sameFields(before, entry);
+    }
+    return this.#takeFile(path, entry, before, results.get(entry.contentKey), nowMs);
+  }
+
+  #takeFile(
+    path: Path,
+    entry: RemoteFile,
+    before: AncestorEntry | undefined,
+    result: StageResult | undefined,
+    nowMs: number,
+  ): boolean {
+    if (result !== undefined && 'staged' in result) this.#digests.set(entry.contentKey, result.staged.digest);
+    const digest = this.#digestOf(entry);
+    const emptied = this.#holds.isEmptied(entry.ino);
+    if (emptied || digest === undefined) {
+      const missing = result !== undefined && 'missing' in result;
+      const dueMs = this.#unfinished.get(path)?.dueMs ?? nowMs + UNFINISHED_MS;
+      if (emptied || missing) this.#unfinished.set(path, { dueMs, ino: entry.ino, missing });
+      const bad = result !== undefined && 'bad' in result ? result.bad : undefined;
+      this.#setProblem(
+        path,
+        bad ?? (missing ? 'unfinished: a block is missing in the store' : 'unfinished: being written'),
+      );
+      if (digest === undefined || before !== undefined) return false;
+    } else {
+      this.#unfinished.delete(path);
+      this.#setProblem(path, undefined);
+    }
+    const { contentKey, ...fields } = entry;
+    const next: AncestorEntry = { ...fields, digest, contentKey };
+    this.#tree.set(path, next);
+    return before === undefined || !sameFields(before, next);
+  }
+
+  #setProblem(path: Path, message: string | undefined): void {
+    if (this.#problems.get(path) === message) return;
+    if (message === undefined) {
+      this.#problems.delete(path);
+      log('info', 'problem solved', { path });
+    } else {
+      this.#problems.set(path, message);
+      log('warn', 'problem', { path, reason: message });
+    }
+  }
+}
+
+const EMPTY_DIGEST = createHash('sha256').digest('hex');
+
+function sameFields(a: AncestorEntry, b: AncestorEntry): boolean {
+  const fields = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof AncestorEntry>;
+  for (const field of fields) if (a[field] !== b[field]) return false;
+  return true;
+}

@@ -1,0 +1,406 @@
+/** `--once` and `--watch`: opens both sides, keeps the loop turning, says how it ended. */
+
+import type { ByteString } from '../codec/kv.ts';
+import { escapeBytes } from '../codec/bytes.ts';
+import type { MetaAddress } from '../codec/url.ts';
+import type { Path } from '../reconcile/entry.ts';
+import { Agent, type Connection } from './agent.ts';
+import { loadCodecs } from './codecs.ts';
+import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from './error.ts';
+import { etcdStore } from './etcd.ts';
+import { createFilter, isReservedTop } from './filter.ts';
+import { nodeFs, pathFromText } from './fs.ts';
+import { layoutOf, type Layout } from './layout.ts';
+import type { Ledger } from './ledger.ts';
+import { ChokidarWatch } from './local-watch.ts';
+import { log } from './log.ts';
+import { systemClock } from './clock.ts';
+import { openState } from './recover.ts';
+import { Remote } from './remote.ts';
+import type { Extent } from './scan.ts';
+import { describeProblems, writeStatus } from './status.ts';
+import { openVolume } from './volume.ts';
+
+/** What the command line says. */
+export interface RunOptions {
+  readonly address: MetaAddress;
+  /** As typed. */
+  readonly dir: string;
+  readonly once: boolean;
+  readonly mode: 'two-way' | 'pull';
+  readonly adopt: boolean;
+  readonly strict: boolean;
+  readonly allowStale: boolean;
+  readonly agentId: string;
+  readonly subdir: string;
+  readonly exclude: readonly string[];
+  readonly stateDir: string | undefined;
+  readonly minIntervalMs: number;
+  readonly holdMaxMs: number;
+  readonly settleMs: number;
+  readonly rescanMs: number;
+  readonly keepMs: number;
+  readonly maxDeletePercent: number;
+  /** 0: no limit. */
+  readonly timeoutMs: number;
+}
+
+/** How it ended: the exit code of design 3.1 and one sentence. */
+export interface RunResult {
+  readonly exitCode: number;
+  readonly sentence: string;
+}
+
+/** Pause before the store is asked again, doubled up to the longest; milliseconds. */
+const CONNECT_PAUSE_MS = 100;
+const CONNECT_PAUSE_MAX_MS = 3_000;
+/** A look while something settles; milliseconds. */
+const SETTLE_LOOK_MS = 60;
+/** Hints that come together are looked at together; milliseconds. */
+const HINT_MS = 5;
+/** Least time between two status files; milliseconds. */
+const STATUS_MS = 200;
+
+/** Runs until `signal` (SIGTERM, SIGINT), or with `once` until one revision is published. */
+export async function run(options: RunOptions, signal: AbortSignal): Promise<RunResult> {
+  const layout = layoutOf(
+    trimSlash(pathFromText(options.dir)),
+    options.stateDir && pathFromText(options.stateDir),
+  );
+  const state = await openState(nodeFs, layout, systemClock);
+  const runner = new Runner(options, layout, state.ledger, state.assertOwner, signal);
+  try {
+    return await runner.run();
+  } finally {
+    await runner.close();
+    await state.close();
+  }
+}
+
+function trimSlash(path: ByteString): ByteString {
+  return path.length > 1 ? path.replace(/\/+$/, '') : path;
+}
+
+class Runner {
+  readonly #o: RunOptions;
+  readonly #layout: Layout;
+  readonly #ledger: Ledger;
+  readonly #signal: AbortSignal;
+  readonly #stop = new AbortController();
+  readonly #agent: Agent;
+  readonly #subdir: readonly ByteString[];
+  readonly #hidden: (path: Path) => boolean;
+  readonly #hints = new Set<Path>();
+  #everywhere = true;
+  #watch: ChokidarWatch | undefined;
+  #connection: Connection | undefined;
+  #connecting: Promise<void> | undefined;
+  #fatal: unknown;
+  #storeError: string | undefined;
+  #wake: (() => void) | undefined;
+  #awake = false;
+  #lastScanMs = -Infinity;
+  #lastStatusMs = -Infinity;
+  #writtenStatus = '';
+
+  constructor(
+    options: RunOptions,
+    layout: Layout,
+    ledger: Ledger,
+    assertOwner: () => void,
+    signal: AbortSignal,
+  ) {
+    this.#o = options;
+    this.#layout = layout;
+    this.#ledger = ledger;
+    this.#signal = AbortSignal.any([signal, this.#stop.signal]);
+    this.#subdir = pathFromText(options.subdir)
+      .split('/')
+      .filter((part) => part !== '');
+    const filter = createFilter({
+      exclude: options.exclude.map(pathFromText),
+      isVolumeRoot: this.#subdir.length === 0,
+    });
+    this.#hidden = (path) => filter.excluded(path) || isReservedTop(path);
+    this.#agent = new Agent({
+      fs: nodeFs,
+      layout,
+      clock: systemClock,
+      ledger,
+      assertOwner,
+      mode: options.mode,
+      adopt: options.adopt,
+      agentId: pathFromText(options.agentId),
+      subdir: this.#subdir.join('/'),
+      excluded: filter.excluded,
+      minIntervalMs: options.minIntervalMs,
+      settleMs: options.settleMs,
+      keepMs: options.keepMs,
+      maxDeletePercent: options.maxDeletePercent,
+      carryOnly: options.once,
+    });
+    this.#agent.onWake = () => this.#wakeUp();
+    this.#signal.addEventListener('abort', () => this.#wakeUp());
+  }
+
+  async run(): Promise<RunResult> {
+    if (!this.#o.once) await this.#startWatching();
+    this.#connecting = this.#connectAndFollow();
+    this.#connecting.catch((error: unknown) => {
+      if (this.#signal.aborted) return;
+      this.#fatal = error;
+      this.#wakeUp();
+    });
+    const startMs = systemClock.monotonicMs();
+    for (;;) {
+      const waitMs = await this.#turn();
+      if (this.#fatal !== undefined) throw this.#fatal;
+      if (this.#signal.aborted) return this.#stopped();
+      if (this.#o.once) {
+        const done = this.#onceDone();
+        if (done !== undefined) return done;
+        const leftMs = startMs + this.#o.timeoutMs - systemClock.monotonicMs();
+        if (this.#o.timeoutMs > 0 && leftMs <= 0) return this.#timedOut();
+        await this.#sleep(this.#o.timeoutMs > 0 ? Math.min(waitMs, leftMs) : waitMs);
+      } else {
+        await this.#sleep(waitMs);
+      }
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#stop.abort();
+    await this.#watch?.close();
+    await this.#agent.idle();
+    await this.#connection?.store.close();
+    await this.#connecting?.catch(() => undefined);
+    this.#writeStatus(true);
+  }
+
+  async #startWatching(): Promise<void> {
+    this.#watch = new ChokidarWatch(this.#layout.root, this.#layout.state);
+    await this.#watch.start(
+      (dir) => this.#onHint(dir),
+      (error) => log('warn', 'watching files failed', { reason: error.message }),
+    );
+  }
+
+  #onHint(dir: ByteString | undefined): void {
+    const path = dir === undefined ? undefined : this.#viewPath(dir);
+    if (path === undefined) this.#everywhere = true;
+    else this.#hints.add(path);
+    this.#wakeUp();
+  }
+
+  /** A directory on disk as a directory of the view; both trees and the top are looked at together. */
+  #viewPath(dir: ByteString): Path | undefined {
+    if (dir === this.#layout.root) return '';
+    for (const tree of ['a', 'b'] as const) {
+      const at = this.#layout.tree(tree);
+      if (dir === at) return '';
+      if (dir.startsWith(`${at}/`)) return dir.slice(at.length + 1);
+    }
+    return dir.startsWith(`${this.#layout.root}/`) ? '' : undefined;
+  }
+
+  /** Opens the volume, lists it and follows it; with a published tree there is no hurry, without one it is fatal when the volume cannot be used. */
+  async #connectAndFollow(): Promise<void> {
+    const store = etcdStore(this.#o.address, systemClock);
+    for (let failures = 0; ; failures += 1) {
+      try {
+        this.#connection ??= await this.#open(store);
+        await this.#connection.remote.list(this.#signal);
+        break;
+      } catch (error) {
+        if (this.#signal.aborted) throw error;
+        if (!this.#isPassing(error)) {
+          await store.close();
+          throw error;
+        }
+        this.#storeError = error instanceof Error ? error.message : String(error);
+        log('warn', 'store not reachable', { reason: this.#storeError });
+        this.#wakeUp();
+        const pauseMs = Math.min(CONNECT_PAUSE_MAX_MS, CONNECT_PAUSE_MS * 2 ** failures);
+        await systemClock.sleep(pauseMs * (0.5 + systemClock.random()), this.#signal);
+      }
+    }
+    this.#storeError = undefined;
+    this.#wakeUp();
+    if (!this.#o.once) await this.#connection.remote.follow(this.#signal);
+  }
+
+  async #open(store: Connection['store']): Promise<Connection> {
+    const volume = await openVolume(store, this.#o.address, this.#signal);
+    const owner = { uuid: volume.setting.uuid, subdir: this.#subdir.join('/') };
+    const known = this.#ledger.state.owner;
+    if (known === undefined) this.#ledger.write([{ t: 'owner', format: 1, owner }], true);
+    else if (known.uuid !== owner.uuid || known.subdir !== owner.subdir) {
+      throw new ConfigError(
+        'this directory holds another volume or subdirectory: serve it to a directory of its own',
+        {
+          path: this.#layout.root,
+        },
+      );
+    }
+    if (volume.writeRefusal !== undefined && this.#o.mode !== 'pull') {
+      log('warn', 'pull only', { reason: volume.writeRefusal });
+      this.#agent.pullOnly(volume.writeRefusal);
+    }
+    const remote = new Remote({
+      store,
+      volume,
+      fs: nodeFs,
+      layout: this.#layout,
+      clock: systemClock,
+      codecs: await loadCodecs(),
+      subdir: this.#subdir,
+      hidden: this.#hidden,
+      holdMaxMs: this.#o.holdMaxMs,
+      onChange: () => this.#wakeUp(),
+    });
+    remote.remember(this.#ledger.state.ancestor.values());
+    return { store, volume, remote };
+  }
+
+  /** Whether waiting can help: the store is away, or the volume is gone while a tree is served (design G6). */
+  #isPassing(error: unknown): boolean {
+    if (error instanceof UnavailableError) return true;
+    return error instanceof VolumeError && !this.#o.once && this.#ledger.state.active !== undefined;
+  }
+
+  /** One turn of the loop; returns how long it may sleep (milliseconds). */
+  async #turn(): Promise<number> {
+    const nowMs = systemClock.monotonicMs();
+    const due = this.#lastScanMs + this.#o.rescanMs <= nowMs;
+    let waitMs = this.#o.rescanMs;
+    try {
+      const extent = this.#takeExtent(due);
+      if (extent !== undefined) {
+        await this.#agent.look(extent);
+        if (extent === 'all') this.#lastScanMs = systemClock.monotonicMs();
+      }
+      if (this.#connection !== undefined) {
+        waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#signal));
+      }
+    } catch (error) {
+      if (this.#signal.aborted) return 0;
+      if (error instanceof ConfigError) throw error;
+      // The store or the disk failed: the published tree stays, and the next turn tries again.
+      this.#everywhere = true;
+      log('warn', 'turn failed', {
+        reason: error instanceof Error ? error.message : String(error),
+        code: codeOf(error),
+      });
+      if (!(error instanceof AgentError) && codeOf(error) === undefined) throw error;
+      waitMs = 1_000;
+    }
+    if (this.#agent.settling) waitMs = Math.min(waitMs, SETTLE_LOOK_MS);
+    this.#writeStatus(false);
+    return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#o.rescanMs - systemClock.monotonicMs()));
+  }
+
+  #takeExtent(due: boolean): Extent | undefined {
+    const all = due || this.#everywhere;
+    const hints = new Set(this.#hints);
+    this.#hints.clear();
+    this.#everywhere = false;
+    if (all) return 'all';
+    return hints.size > 0 || this.#agent.settling ? hints : undefined;
+  }
+
+  #wakeUp(): void {
+    this.#awake = true;
+    this.#wake?.();
+  }
+
+  async #sleep(ms: number): Promise<void> {
+    if (!this.#awake && ms > 0) {
+      let timer: NodeJS.Timeout | undefined;
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        if (Number.isFinite(ms)) timer = setTimeout(resolve, ms);
+      });
+      clearTimeout(timer);
+      this.#wake = undefined;
+    }
+    this.#awake = false;
+    // Remote news is published at once; hints come in bursts.
+    if (this.#hints.size > 0 && !this.#signal.aborted) await systemClock.sleep(HINT_MS);
+  }
+
+  #isPublished(): boolean {
+    return this.#ledger.state.active !== undefined;
+  }
+
+  #onceDone(): RunResult | undefined {
+    const remote = this.#connection?.remote;
+    if (remote === undefined) {
+      if (!this.#o.allowStale || !this.#isPublished() || this.#storeError === undefined) return undefined;
+      return {
+        exitCode: 0,
+        sentence: `kept the tree of revision ${this.#ledger.state.revision}: the store is not reachable`,
+      };
+    }
+    if (!this.#isPublished() || remote.revision === 0n || remote.pending) return undefined;
+    const problems = this.#problems();
+    const { revision } = remote;
+    const count = Object.keys(problems).length;
+    if (count === 0) return { exitCode: 0, sentence: `published revision ${revision}` };
+    const [[path, reason] = ['', '']] = Object.entries(problems);
+    const sentence = `published revision ${revision} with ${count} problems, the first: ${path}: ${reason}`;
+    return { exitCode: this.#o.strict ? 5 : 0, sentence };
+  }
+
+  #timedOut(): RunResult {
+    const why = this.#storeError === undefined ? 'the volume could not be read in time' : this.#storeError;
+    return { exitCode: 4, sentence: `nothing published within ${this.#o.timeoutMs} ms: ${why}` };
+  }
+
+  #stopped(): RunResult {
+    const pending = this.#agent.pendingEdits;
+    const left = pending === 0 ? '' : `, ${pending} local edits are not in the volume yet`;
+    return { exitCode: 0, sentence: `stopped at revision ${this.#ledger.state.revision}${left}` };
+  }
+
+  #problems(): Record<string, string> {
+    const remote = this.#connection?.remote.problems ?? new Map<string, string>();
+    return describeProblems([...remote, ...this.#agent.allProblems()]);
+  }
+
+  #writeStatus(force: boolean): void {
+    const nowMs = systemClock.monotonicMs();
+    if (!force && nowMs - this.#lastStatusMs < STATUS_MS) return;
+    const { state } = this.#ledger;
+    const remote = this.#connection?.remote;
+    const volume = this.#connection?.volume.setting.name;
+    const facts = {
+      version: 1 as const,
+      pid: process.pid,
+      ready: this.#isPublished(),
+      stale: remote === undefined || (!this.#o.once && !remote.isUp) || remote.gone !== undefined,
+      ...(volume === undefined ? {} : { volume }),
+      publishedRevision: String(state.revision),
+      storeRevision: String(remote?.head ?? 0n),
+      files: state.slots.size,
+      pendingEdits: this.#agent.pendingEdits,
+      parked: [...state.parked.values()].map(({ path }) => escapeBytes(path)),
+      unadopted: [...state.unadopted].map(escapeBytes),
+      problems: this.#problems(),
+      ...(this.#agent.guard === undefined ? {} : { guard: this.#agent.guard }),
+      ...(this.#storeError === undefined ? {} : { storeError: this.#storeError }),
+    };
+    const text = JSON.stringify(facts);
+    // Unchanged facts are written again only with the scan, so that an idle agent is quiet and a dead one is told.
+    if (!force && text === this.#writtenStatus && nowMs - this.#lastStatusMs < this.#o.rescanMs) return;
+    this.#lastStatusMs = nowMs;
+    this.#writtenStatus = text;
+    const time = new Date().toISOString();
+    const sinceScanMs = Number.isFinite(this.#lastScanMs) ? nowMs - this.#lastScanMs : 0;
+    const lastScan = new Date(Date.now() - sinceScanMs).toISOString();
+    try {
+      writeStatus(nodeFs, this.#layout, { ...facts, time, lastScan });
+    } catch (error) {
+      log('warn', 'status not written', { reason: codeOf(error) ?? String(error) });
+    }
+  }
+}

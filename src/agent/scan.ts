@@ -1,0 +1,535 @@
+/** Reads the local side: what differs from the ledger in the trees, at the top of DIR and among the kept inodes. */
+
+import { createHash } from 'node:crypto';
+
+import type { ByteString } from '../codec/kv.ts';
+import { join, parentOf, type Path } from '../reconcile/entry.ts';
+import { targetInVolume, topTargetInVolume } from '../reconcile/target.ts';
+import { codeOf } from './error.ts';
+import { isOwnName, otherTree, topTarget, type Layout, type TreeName } from './layout.ts';
+import type { LedgerState } from './ledger.ts';
+import type { Clock, FileStat, FsPort } from './ports.ts';
+import { QUIET_MS, Settling } from './settle.ts';
+import { sameKind, sameSignature, sameSlotContent, signatureOf, type Slot } from './slot.ts';
+
+/** Calls between two breaths of the event loop. */
+const BREATH = 200;
+const READ_BYTES = 1 << 20;
+
+/** Something found outside the active tree that shall become part of the view. */
+export interface Adoption {
+  readonly slot: Slot;
+  /** Where the inode is; a second name is made from there. */
+  readonly source: ByteString;
+}
+
+/** A content that was written over a version that is no longer the published one. */
+export interface Loser {
+  readonly path: Path;
+  readonly slot: Extract<Slot, { type: 'file' }>;
+  readonly source: ByteString;
+}
+
+/** What one look found. All of it has settled. */
+export interface Look {
+  /** In the active tree: what the path holds now (`undefined`: nothing). */
+  readonly edits: Map<Path, Slot | undefined>;
+  /** At the top, in the idle tree or in `kept`: to be brought into the view (`undefined`: removed there). */
+  readonly adoptions: Map<Path, Adoption | undefined>;
+  readonly losers: Loser[];
+  /** What the idle tree holds, where that is news. */
+  readonly idle: Map<Path, Slot | undefined>;
+  /** Where the idle tree turned out to hold what the active one does. */
+  readonly same: Set<Path>;
+  /** New records of kept inodes; `null` releases one. */
+  readonly kept: Map<string, { readonly path: Path; readonly slot: Slot } | null>;
+  /** Top-level names whose own symlink can be put back at once. */
+  readonly mend: Set<ByteString>;
+  /** Paths that differ and have not settled. */
+  readonly busy: Set<Path>;
+  /** Paths that cannot be read, and why. */
+  readonly problems: Map<Path, string>;
+  /** The agent's own names are damaged: nothing below was looked at, and nothing may be taken for a removal. */
+  readonly damage: string | undefined;
+}
+
+/** Which part to look at: everything, or some directories of the view (`''` is the top). */
+export type Extent = 'all' | ReadonlySet<Path>;
+
+interface ScannerOptions {
+  readonly fs: FsPort;
+  readonly layout: Layout;
+  readonly clock: Clock;
+  /** Whether a path takes no part in the sync; such a path is carried as it is. */
+  readonly excluded: (path: Path) => boolean;
+  /** Extra quiet time wanted; milliseconds. */
+  readonly settleMs: number;
+  /** How long an inode that left the trees is kept; milliseconds. */
+  readonly keepMs: number;
+}
+
+interface Sighting {
+  readonly path: Path;
+  readonly stat: FileStat | undefined;
+  readonly slot: Slot | undefined;
+}
+
+/** Looks at the local side. Remembers between looks only what has not settled. */
+export class Scanner {
+  readonly #o: ScannerOptions;
+  readonly #settling = new Settling();
+  #calls = 0;
+
+  constructor(options: ScannerOptions) {
+    this.#o = options;
+  }
+
+  /** Whether something waits to settle: look again soon. */
+  get waiting(): boolean {
+    return this.#settling.size > 0;
+  }
+
+  async look(state: LedgerState, extent: Extent): Promise<Look> {
+    const look: Look = {
+      edits: new Map(),
+      adoptions: new Map(),
+      losers: [],
+      idle: new Map(),
+      same: new Set(),
+      kept: new Map(),
+      mend: new Set(),
+      busy: new Set(),
+      problems: new Map(),
+      damage: this.#damage(state),
+    };
+    if (look.damage !== undefined) return look;
+    const { active } = state;
+    if (active === undefined) {
+      await this.#lookAtTop(state, 'a', look);
+      return look;
+    }
+    const dirs = this.#extent(extent);
+    const sightings: Sighting[] = [];
+    for (const dir of dirs) await this.#lookAtActive(state, active, dir, extent === 'all', sightings);
+    this.#judgeActive(state, active, sightings, look);
+    for (const dir of dirs) await this.#lookAtIdle(state, otherTree(active), dir, extent === 'all', look);
+    if (extent === 'all' || extent.has('')) await this.#lookAtTop(state, active, look);
+    if (extent === 'all') this.#lookAtKept(state, look);
+    return look;
+  }
+
+  /** The hinted directories and those where something waits; for a whole look just the root, which recurses. */
+  #extent(extent: Extent): ReadonlySet<Path> {
+    if (extent === 'all') return new Set(['']);
+    const dirs = new Set(extent);
+    for (const name of this.#settling.names()) {
+      const path = name.slice(name.indexOf(':') + 1);
+      dirs.add(parentOf(path) ?? '');
+    }
+    return dirs;
+  }
+
+  #damage(state: LedgerState): string | undefined {
+    const { fs, layout } = this.#o;
+    if (state.active === undefined) return undefined;
+    for (const tree of ['a', 'b'] as const) {
+      const stat = fs.lstat('look at tree', layout.tree(tree));
+      if (tree !== state.active && stat === undefined) continue;
+      if (stat?.type !== 'directory') return `..${tree} is missing or no directory`;
+    }
+    const data = fs.lstat('look at data', layout.data);
+    if (data?.type !== 'symlink') return '..data is missing or no symlink';
+    const text = fs.readlink('look at data', layout.data);
+    return text === `..${state.active}` ? undefined : `..data points to ${text}`;
+  }
+
+  #breathe(): Promise<void> | undefined {
+    this.#calls += 1;
+    if (this.#calls % BREATH !== 0) return undefined;
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  #list(dir: ByteString): ByteString[] | undefined {
+    try {
+      return this.#o.fs.readdir('list', dir);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+      throw error;
+    }
+  }
+
+  // Phase 1: what differs. Nothing is judged yet, because a rename is seen as two differences.
+  async #lookAtActive(
+    state: LedgerState,
+    tree: TreeName,
+    dir: Path,
+    deep: boolean,
+    into: Sighting[],
+  ): Promise<void> {
+    const { fs, layout } = this.#o;
+    const names = this.#list(layout.inTree(tree, dir));
+    if (names === undefined) return;
+    const present = new Set(names);
+    for (const name of state.slots.namesIn(dir)) {
+      if (present.has(name)) continue;
+      for (const path of state.slots.below(join(dir, name))) {
+        into.push({ path, stat: undefined, slot: state.slots.get(path) });
+      }
+    }
+    for (const name of names) {
+      const breath = this.#breathe();
+      if (breath !== undefined) await breath;
+      const path = join(dir, name);
+      const stat = fs.lstat('look', layout.inTree(tree, path));
+      if (stat === undefined) continue;
+      const slot = state.slots.get(path);
+      const same =
+        slot !== undefined && (this.#o.excluded(path) ? sameInode(slot, stat) : sameSignature(slot, stat));
+      if (same) this.#settling.forget(`active:${path}`);
+      else into.push({ path, stat, slot });
+      if (slot?.type === 'directory' && stat.type !== 'directory') {
+        for (const below of state.slots.below(path)) {
+          if (below !== path) into.push({ path: below, stat: undefined, slot: state.slots.get(below) });
+        }
+      }
+      if (stat.type === 'directory' && (deep || slot?.type !== 'directory')) {
+        await this.#lookAtActive(state, tree, path, deep, into);
+      }
+    }
+  }
+
+  // Phase 2: which differences count now.
+  #judgeActive(state: LedgerState, tree: TreeName, sightings: readonly Sighting[], look: Look): void {
+    const moved = movedPaths(sightings.filter(({ path }) => !this.#o.excluded(path)));
+    for (const sighting of sightings) {
+      const { path, stat, slot } = sighting;
+      if (this.#o.excluded(path)) {
+        look.edits.set(path, stat === undefined ? undefined : carriedSlot(stat));
+        continue;
+      }
+      const quietMs = moved.has(path) ? 0 : this.#quiet(stat, slot);
+      if (!this.#settled('active', path, stat, quietMs)) {
+        look.busy.add(path);
+        continue;
+      }
+      if (stat === undefined) {
+        look.edits.set(path, undefined);
+        continue;
+      }
+      const read = this.#read(path, this.#o.layout.inTree(tree, path), stat, look);
+      if (read !== undefined) look.edits.set(path, read);
+    }
+  }
+
+  #quiet(stat: FileStat | undefined, slot: Slot | undefined): number {
+    if (stat === undefined) return QUIET_MS.absence;
+    if (stat.type !== 'file') return 0;
+    const s = slot?.signature;
+    const sameBytes =
+      slot?.type === 'file' && s?.ino === stat.ino && s.size === stat.size && s.mtimeNs === stat.mtimeNs;
+    return sameBytes ? 0 : QUIET_MS.content + this.#o.settleMs;
+  }
+
+  #settled(where: string, path: Path, stat: FileStat | undefined, quietMs: number): boolean {
+    const print =
+      stat === undefined ? '-' : `${stat.type} ${stat.ino} ${stat.size} ${stat.mtimeNs} ${stat.ctimeNs}`;
+    return this.#settling.isSettled(`${where}:${path}`, print, quietMs, this.#o.clock.monotonicMs());
+  }
+
+  /** The slot of what stands at `at`; `undefined` when it changed while it was read (the next look tries again). */
+  #read(path: Path, at: ByteString, stat: FileStat, look: Look, top = false): Slot | undefined {
+    const { fs, layout } = this.#o;
+    const signature = signatureOf(stat);
+    if (stat.type === 'directory') return { type: 'directory', signature };
+    if (stat.type === 'symlink') {
+      const text = fs.readlink('look', at);
+      const target = top ? topTargetInVolume(text, layout.root) : targetInVolume(text, path, layout.root);
+      return { type: 'symlink', signature, target };
+    }
+    if (stat.type !== 'file') return { type: 'other', signature };
+    try {
+      const digest = digestOf(fs, at, stat);
+      if (digest !== undefined) return { type: 'file', signature, digest };
+    } catch (error) {
+      look.problems.set(path, `cannot be read: ${codeOf(error) ?? String(error)}`);
+    }
+    return undefined;
+  }
+
+  // A shared inode is looked at in the active tree; here count names that are not the expected inode.
+  async #lookAtIdle(state: LedgerState, tree: TreeName, dir: Path, deep: boolean, look: Look): Promise<void> {
+    const { fs, layout } = this.#o;
+    const names = this.#list(layout.inTree(tree, dir));
+    if (names === undefined) return;
+    const expectedAt = (path: Path): Slot | undefined =>
+      state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
+    const present = new Set(names);
+    for (const name of state.slots.namesIn(dir)) {
+      const path = join(dir, name);
+      if (!present.has(name) && expectedAt(path) !== undefined)
+        this.#judgeIdle(state, tree, path, undefined, look);
+    }
+    for (const name of names) {
+      const breath = this.#breathe();
+      if (breath !== undefined) await breath;
+      const path = join(dir, name);
+      const stat = fs.lstat('look idle', layout.inTree(tree, path));
+      if (stat === undefined) continue;
+      const expected = expectedAt(path);
+      const current = state.slots.get(path);
+      if (expected !== undefined && isExpected(expected, stat, state.stale.has(path))) {
+        this.#settling.forget(`idle:${path}`);
+      } else if (current !== undefined && isExpected(current, stat, false)) {
+        look.same.add(path);
+      } else {
+        this.#judgeIdle(state, tree, path, stat, look);
+      }
+      if (stat.type === 'directory' && (deep || expected?.type !== 'directory')) {
+        await this.#lookAtIdle(state, tree, path, deep, look);
+      }
+    }
+  }
+
+  #judgeIdle(state: LedgerState, tree: TreeName, path: Path, stat: FileStat | undefined, look: Look): void {
+    const expected = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
+    if (!this.#settled('idle', path, stat, this.#quiet(stat, expected))) {
+      look.busy.add(path);
+      return;
+    }
+    const at = this.#o.layout.inTree(tree, path);
+    const slot = stat === undefined ? undefined : this.#read(path, at, stat, look);
+    if (stat !== undefined && slot === undefined) return;
+    look.idle.set(path, slot);
+    const current = state.slots.get(path);
+    if (sameSlotContent(slot, current)) return;
+    if (sameSlotContent(slot, expected) && slot?.type !== 'other') return;
+    // The edit counts as one of the published version when the idle tree held that very content.
+    const isCurrent = sameSlotContent(expected, current);
+    if (slot === undefined) {
+      if (isCurrent) look.adoptions.set(path, undefined);
+    } else if (isCurrent || this.#o.excluded(path) || slot.type === 'directory') {
+      look.adoptions.set(path, { slot, source: at });
+    } else if (slot.type === 'file') {
+      look.losers.push({ path, slot, source: at });
+    }
+  }
+
+  async #lookAtTop(state: LedgerState, active: TreeName, look: Look): Promise<void> {
+    const { fs, layout, excluded } = this.#o;
+    const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
+    const present = new Set(names);
+    for (const name of state.slots.namesIn('')) {
+      // Carried entries of the tree have no name at the top.
+      if (present.has(name) || excluded(name) || state.slots.get(name)?.type === 'other') continue;
+      if (this.#settled('top', name, undefined, QUIET_MS.absence)) {
+        for (const path of state.slots.below(name)) look.adoptions.set(path, undefined);
+      } else {
+        look.busy.add(name);
+      }
+    }
+    for (const name of names) {
+      const at = layout.top(name);
+      const stat = fs.lstat('look top', at);
+      if (stat === undefined || excluded(name)) continue;
+      if (stat.type === 'symlink') this.#lookAtTopLink(state, active, name, at, stat, present, look);
+      else if (stat.type === 'file') this.#lookAtTopFile(state, name, at, stat, look);
+      else if (stat.type === 'directory') await this.#lookAtTopDirectory(state, name, at, stat, look);
+    }
+  }
+
+  #lookAtTopLink(
+    state: LedgerState,
+    active: TreeName,
+    name: ByteString,
+    at: ByteString,
+    stat: FileStat,
+    present: ReadonlySet<ByteString>,
+    look: Look,
+  ): void {
+    const { fs, layout } = this.#o;
+    const text = fs.readlink('look top', at);
+    if (text === topTarget(name)) {
+      this.#settling.forget(`top:${name}`);
+      if (!state.slots.has(name)) look.mend.add(name);
+      return;
+    }
+    const other = text.startsWith('..data/') ? text.slice('..data/'.length) : '';
+    if (other !== '' && !other.includes('/') && state.slots.has(other)) {
+      // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
+      const isMove = !present.has(other);
+      for (const path of [...state.slots.below(other)]) {
+        const slot = state.slots.get(path);
+        if (slot === undefined) continue;
+        look.adoptions.set(name + path.slice(other.length), { slot, source: layout.inTree(active, path) });
+        if (isMove) look.adoptions.set(path, undefined);
+      }
+      return;
+    }
+    const slot = this.#read(name, at, stat, look, true);
+    if (slot === undefined) return;
+    if (sameSlotContent(slot, state.slots.get(name))) look.mend.add(name);
+    else this.#adoptOver(state, name, { slot, source: at }, look);
+  }
+
+  #lookAtTopFile(state: LedgerState, name: ByteString, at: ByteString, stat: FileStat, look: Look): void {
+    const slot = state.slots.get(name);
+    // The editor's file is the inode in the trees already: edits of it are seen there.
+    if (slot?.type === 'file' && slot.signature.ino === stat.ino) return;
+    if (!this.#settled('top', name, stat, QUIET_MS.content + this.#o.settleMs)) {
+      look.busy.add(name);
+      return;
+    }
+    const read = this.#read(name, at, stat, look);
+    if (read !== undefined) this.#adoptOver(state, name, { slot: read, source: at }, look);
+  }
+
+  /** A file or link in place of whatever the view has there. */
+  #adoptOver(state: LedgerState, path: Path, adoption: Adoption, look: Look): void {
+    for (const below of state.slots.below(path)) if (below !== path) look.adoptions.set(below, undefined);
+    look.adoptions.set(path, adoption);
+  }
+
+  /** A real directory where the link was: a union, never a removal (watch-and-flip 7, `tar x` and `rsync -a`). */
+  async #lookAtTopDirectory(
+    state: LedgerState,
+    dir: Path,
+    at: ByteString,
+    stat: FileStat,
+    look: Look,
+  ): Promise<boolean> {
+    let merged = state.slots.get(dir)?.type === 'directory';
+    if (!merged)
+      look.adoptions.set(dir, { slot: { type: 'directory', signature: signatureOf(stat) }, source: at });
+    for (const name of this.#list(at) ?? []) {
+      const breath = this.#breathe();
+      if (breath !== undefined) await breath;
+      const path = join(dir, name);
+      const below = `${at}/${name}`;
+      const found = this.#o.fs.lstat('look top directory', below);
+      if (found === undefined) continue;
+      if (found.type === 'directory') {
+        merged = (await this.#lookAtTopDirectory(state, path, below, found, look)) && merged;
+        continue;
+      }
+      const slot = state.slots.get(path);
+      if (slot !== undefined && sameKind(slot, found) && slot.signature.ino === found.ino) continue;
+      if (found.type === 'symlink') {
+        const read = this.#read(path, below, found, look);
+        if (read !== undefined && sameSlotContent(read, slot)) continue;
+      }
+      merged = false;
+      const quietMs = found.type === 'file' ? QUIET_MS.content + this.#o.settleMs : 0;
+      if (!this.#settled('top', path, found, quietMs)) {
+        look.busy.add(path);
+        continue;
+      }
+      const read = this.#read(path, below, found, look);
+      if (read !== undefined) look.adoptions.set(path, { slot: read, source: below });
+    }
+    if (merged && !dir.includes('/')) look.mend.add(dir);
+    return merged;
+  }
+
+  #lookAtKept(state: LedgerState, look: Look): void {
+    const { fs, layout, clock, keepMs } = this.#o;
+    for (const [name, record] of state.kept) {
+      const at = `${layout.kept}/${name}`;
+      const stat = fs.lstat('look kept', at);
+      if (stat === undefined) {
+        look.kept.set(name, null);
+        continue;
+      }
+      if (sameSignature(record.slot, stat)) {
+        this.#settling.forget(`kept:${name}`);
+        if (clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n) look.kept.set(name, null);
+        continue;
+      }
+      const onlyCtime = sameButCtime(record.slot, stat);
+      if (!this.#settled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content)) continue;
+      const slot = this.#read(record.path, at, stat, look);
+      if (slot === undefined) continue;
+      look.kept.set(name, { path: record.path, slot });
+      if (slot.type !== 'file' || sameSlotContent(slot, record.slot)) continue;
+      const current = state.slots.get(record.path);
+      if (sameSlotContent(slot, current)) continue;
+      if (sameSlotContent(record.slot, current)) look.adoptions.set(record.path, { slot, source: at });
+      else look.losers.push({ path: record.path, slot, source: at });
+    }
+  }
+}
+
+function carriedSlot(stat: FileStat): Slot {
+  const signature = signatureOf(stat);
+  return { type: stat.type === 'directory' ? 'directory' : 'other', signature };
+}
+
+/** Carried entries are followed by inode alone: what is in them is nobody's business. */
+function sameInode(slot: Slot, stat: FileStat): boolean {
+  return (
+    (slot.type === 'directory') === (stat.type === 'directory') &&
+    (slot.type === 'directory' || slot.signature.ino === stat.ino)
+  );
+}
+
+function sameButCtime(slot: Slot, stat: FileStat): boolean {
+  return sameSignature({ ...slot, signature: { ...slot.signature, ctimeNs: stat.ctimeNs } }, stat);
+}
+
+function isExpected(expected: Slot, stat: FileStat, own: boolean): boolean {
+  if (!sameKind(expected, stat)) return false;
+  if (expected.type === 'directory') return true;
+  return own ? sameSignature(expected, stat) : expected.signature.ino === stat.ino;
+}
+
+/** Paths on both ends of a rename: an inode that vanished here and appeared there, otherwise untouched. */
+function movedPaths(sightings: readonly Sighting[]): ReadonlySet<Path> {
+  const gone = new Map<bigint, Sighting>();
+  for (const sighting of sightings) {
+    if (sighting.stat === undefined && sighting.slot?.type === 'file')
+      gone.set(sighting.slot.signature.ino, sighting);
+  }
+  const moved = new Set<Path>();
+  if (gone.size === 0) return moved;
+  for (const { path, stat } of sightings) {
+    const from = stat?.type === 'file' ? gone.get(stat.ino) : undefined;
+    const before = from?.slot?.signature;
+    if (stat === undefined || from === undefined || before === undefined) continue;
+    if (before.size !== stat.size || before.mtimeNs !== stat.mtimeNs) continue;
+    moved.add(path);
+    moved.add(from.path);
+  }
+  // A directory that vanished counts as moved with all that was in it.
+  const absent = sightings.filter(({ stat }) => stat === undefined).map(({ path }) => path);
+  for (const { path, slot } of sightings) {
+    if (slot?.type !== 'directory' || moved.has(path) || !absent.includes(path)) continue;
+    const below = absent.filter((other) => other.startsWith(`${path}/`));
+    const files = below.filter((other) => moved.has(other));
+    const others = below.filter(
+      (other) => !moved.has(other) && !below.some((deep) => deep.startsWith(`${other}/`)),
+    );
+    if (files.length > 0 && others.length === 0) moved.add(path);
+  }
+  return moved;
+}
+
+/** SHA-256 of a file; `undefined` when it changed while it was read. Throws Node's error when it cannot be opened. */
+export function digestOf(fs: FsPort, at: ByteString, stat: FileStat): string | undefined {
+  const fd = fs.openRead('digest', at);
+  try {
+    const hash = createHash('sha256');
+    const buffer = new Uint8Array(Math.min(READ_BYTES, Math.max(Number(stat.size), 1)));
+    let position = 0;
+    for (;;) {
+      const n = fs.read('digest', fd, buffer, position);
+      if (n === 0) break;
+      hash.update(buffer.subarray(0, n));
+      position += n;
+    }
+    const after = fs.fstat('digest', fd);
+    const same = after.ino === stat.ino && after.size === stat.size && after.mtimeNs === stat.mtimeNs;
+    return same && BigInt(position) === stat.size ? hash.digest('hex') : undefined;
+  } finally {
+    fs.close('digest', fd);
+  }
+}

@@ -1,0 +1,63 @@
+/** Decides when a change has settled: the same fingerprint in two looks, some quiet time apart, on a clock that never jumps. */
+
+/** How long a name must look the same before it counts; milliseconds. */
+export const QUIET_MS = {
+  /** Without a lease probe only time tells that a writer is done (watch-and-flip 5). */
+  content: 300,
+  /** Editors rename and unlink before they create (watch-and-flip 7). */
+  absence: 1000,
+} as const;
+
+/** A name that never settles is taken as it is after this long, and then at most this often. */
+const RESTLESS_MS = 10_000;
+const RESTLESS_AGAIN_MS = 30_000;
+
+interface Unsettled {
+  fingerprint: string;
+  sinceMs: number;
+  dueMs: number;
+}
+
+/** Names that differ from what is known and have not been quiet for long enough. */
+export class Settling {
+  readonly #unsettled = new Map<string, Unsettled>();
+  readonly #restless = new Map<string, number>();
+
+  /** Whether the name counts now. Call it once a look; a settled name is forgotten. */
+  isSettled(name: string, fingerprint: string, quietMs: number, nowMs: number): boolean {
+    if (quietMs <= 0) {
+      this.#unsettled.delete(name);
+      return true;
+    }
+    const seen = this.#unsettled.get(name);
+    if (seen === undefined) {
+      const restlessMs = this.#restless.has(name) ? RESTLESS_AGAIN_MS : RESTLESS_MS;
+      this.#unsettled.set(name, { fingerprint, sinceMs: nowMs, dueMs: nowMs + restlessMs });
+      return false;
+    }
+    if (seen.fingerprint !== fingerprint) {
+      seen.fingerprint = fingerprint;
+      seen.sinceMs = nowMs;
+    }
+    const quiet = nowMs - seen.sinceMs >= quietMs;
+    if (!quiet && nowMs < seen.dueMs) return false;
+    this.#unsettled.delete(name);
+    if (quiet) this.#restless.delete(name);
+    else this.#restless.set(name, nowMs);
+    return true;
+  }
+
+  /** The name is as it should be again. */
+  forget(name: string): void {
+    this.#unsettled.delete(name);
+  }
+
+  /** Names waiting for quiet. */
+  get size(): number {
+    return this.#unsettled.size;
+  }
+
+  names(): IterableIterator<string> {
+    return this.#unsettled.keys();
+  }
+}
