@@ -11,7 +11,7 @@ const BLOCK = /(?<=<!-- options -->\n)[\s\S]*(?=<!-- \/options -->)/;
 function table(options) {
   const rows = options.map(({ name, env, default: value, help }) => {
     const shown = value === undefined || value === false || value === '' ? '' : `\`${value}\``;
-    return `| \`--${name}\` | \`${env}\` | ${shown} | ${help.replaceAll('|', '\\|')} |`;
+    return `| \`--${name}\` | \`${env}\` | ${shown} | ${help.replace(/[\\*_|<`]/g, '\\$&')} |`;
   });
   return ['', '| option | variable | default | meaning |', '|---|---|---|---|', ...rows, '', ''].join('\n');
 }
