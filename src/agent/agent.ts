@@ -23,10 +23,11 @@ import { Local } from './local.ts';
 import { log } from './log.ts';
 import { Parked } from './parked.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
-import { catchUp, mendTop, publish, type Wanted } from './publish.ts';
+import { catchUp, publish, type Wanted } from './publish.ts';
 import { Pusher, type ChangeOutcome } from './push.ts';
 import type { Remote } from './remote.ts';
 import { Scanner, type Extent } from './scan.ts';
+import { mendTop } from './top.ts';
 import type { Volume } from './volume.ts';
 
 /** How the two sides are joined. */

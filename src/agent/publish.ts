@@ -14,13 +14,14 @@
  */
 
 import type { ByteString } from '../codec/kv.ts';
-import { join, parentOf, type Path } from '../reconcile/entry.ts';
+import { parentOf, type Path } from '../reconcile/entry.ts';
 import { targetOnDisk } from '../reconcile/target.ts';
 import { codeOf } from './error.ts';
-import { otherTree, topTarget, type Layout, type TreeName } from './layout.ts';
+import { otherTree, type Layout, type TreeName } from './layout.ts';
 import { readAll, type AncestorEntry, type Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { sameKind, sameSignature, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
+import { mendTop } from './top.ts';
 
 /** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
 const SYNC_EACH_LIMIT = 20;
@@ -489,90 +490,4 @@ export function catchUp(context: Context): void {
     ancestor: [],
     revision: context.ledger.state.revision,
   }).catchUp();
-}
-
-/**
- * Makes the names at the top of DIR what the tree says, for the first parts of the given paths. What stands in the way
- * moves into `kept`, so that an edit nobody has seen is found there; a real directory only once everything in it is
- * in the tree (the look at the top brings it there).
- */
-export function mendTop(
-  context: Pick<Context, 'fs' | 'layout' | 'ledger' | 'clock'>,
-  paths: Iterable<Path>,
-  slotAt: (path: Path) => Slot | undefined,
-): void {
-  const { fs, layout } = context;
-  const names = new Set<ByteString>();
-  for (const path of paths) names.add(path.split('/', 1)[0] ?? path);
-  let changed = false;
-  for (const name of names) {
-    const at = layout.top(name);
-    const stat = fs.lstat('lstat top', at);
-    const slot = slotAt(name);
-    const ours = stat?.type === 'symlink' && fs.readlink('readlink top', at) === topTarget(name);
-    if (slot === undefined ? stat === undefined : ours) continue;
-    if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
-    if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
-    if (stat !== undefined && stat.type !== 'symlink') setAside(context, name, at, stat, slotAt);
-    if (slot === undefined) {
-      if (stat?.type === 'symlink') fs.unlink('unlink top', at);
-    } else {
-      const next = `${layout.stage}/t-${name.length}`;
-      fs.symlink('symlink top', topTarget(name), next);
-      fs.rename('symlink top', next, at);
-    }
-    changed = true;
-  }
-  if (changed) fs.syncDir('sync top', layout.root);
-}
-
-/** Whether every file below a real directory is the very inode that the tree holds there. */
-function isMerged(fs: FsPort, at: ByteString, path: Path, slotAt: (path: Path) => Slot | undefined): boolean {
-  return fs.readdir('list top directory', at).every((name) => {
-    const stat = fs.lstat('lstat top directory', `${at}/${name}`);
-    const below = join(path, name);
-    const slot = slotAt(below);
-    if (stat === undefined) return true;
-    if (slot === undefined || !sameKind(slot, stat)) return false;
-    if (stat.type === 'directory') return isMerged(fs, `${at}/${name}`, below, slotAt);
-    if (stat.type !== 'symlink') return slot.signature.ino === stat.ino;
-    return slot.type === 'symlink' && fs.readlink('readlink', `${at}/${name}`) === slot.target;
-  });
-}
-
-/** Moves a real file or directory from the top into `kept`; every regular file of it stays known there. */
-function setAside(
-  { fs, layout, ledger, clock }: Pick<Context, 'fs' | 'layout' | 'ledger' | 'clock'>,
-  path: Path,
-  at: ByteString,
-  stat: FileStat,
-  slotAt: (path: Path) => Slot | undefined,
-): void {
-  if (stat.type === 'directory') {
-    const aside = `${layout.stage}/top-${clock.nowNs().toString(36)}`;
-    fs.rename('set top directory aside', at, aside);
-    emptyAside({ fs, layout, ledger, clock }, path, aside, slotAt);
-    return;
-  }
-  const name = `${clock.nowNs().toString(36)}-top`;
-  const slot = slotAt(path) ?? { type: 'other' as const, signature: signatureOf(stat) };
-  ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
-  fs.rename('set top aside', at, `${layout.kept}/${name}`);
-}
-
-function emptyAside(
-  context: Pick<Context, 'fs' | 'layout' | 'ledger' | 'clock'>,
-  path: Path,
-  dir: ByteString,
-  slotAt: (path: Path) => Slot | undefined,
-): void {
-  const { fs } = context;
-  for (const name of fs.readdir('list aside', dir)) {
-    const at = `${dir}/${name}`;
-    const stat = fs.lstat('lstat aside', at);
-    if (stat === undefined) continue;
-    if (stat.type === 'directory') emptyAside(context, join(path, name), at, slotAt);
-    else setAside(context, join(path, name), at, stat, slotAt);
-  }
-  fs.rmdir('rmdir aside', dir);
 }

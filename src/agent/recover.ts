@@ -9,7 +9,7 @@ import { otherTree, type Layout } from './layout.ts';
 import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
 import { acquireLock, type Lock } from './lock.ts';
 import type { FsPort } from './ports.ts';
-import { mendTop } from './publish.ts';
+import { mendTop } from './top.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
 import type { Clock } from './ports.ts';
 

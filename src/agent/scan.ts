@@ -103,18 +103,22 @@ export class Scanner {
       damage: this.#damage(state),
     };
     if (look.damage !== undefined) return look;
+    const keptWaits = [...this.#settling.names()].some((name) => name.startsWith('kept:'));
+    const dirs = this.#extent(extent);
+    this.#settling.startRound();
     const { active } = state;
     if (active === undefined) {
       await this.#lookAtTop(state, 'a', look);
+      this.#settling.endRound();
       return look;
     }
-    const dirs = this.#extent(extent);
     const sightings: Sighting[] = [];
     for (const dir of dirs) await this.#lookAtActive(state, active, dir, extent === 'all', sightings);
     this.#judgeActive(state, active, sightings, look);
     for (const dir of dirs) await this.#lookAtIdle(state, otherTree(active), dir, extent === 'all', look);
-    if (extent === 'all' || extent.has('')) await this.#lookAtTop(state, active, look);
-    if (extent === 'all') this.#lookAtKept(state, look);
+    if (dirs.has('')) await this.#lookAtTop(state, active, look);
+    if (extent === 'all' || keptWaits) this.#lookAtKept(state, look);
+    this.#settling.endRound();
     return look;
   }
 
@@ -123,8 +127,8 @@ export class Scanner {
     if (extent === 'all') return new Set(['']);
     const dirs = new Set(extent);
     for (const name of this.#settling.names()) {
-      const path = name.slice(name.indexOf(':') + 1);
-      dirs.add(parentOf(path) ?? '');
+      const [where, path] = [name.slice(0, name.indexOf(':')), name.slice(name.indexOf(':') + 1)];
+      if (where !== 'kept') dirs.add(where === 'top' ? '' : (parentOf(path) ?? ''));
     }
     return dirs;
   }

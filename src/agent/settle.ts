@@ -16,12 +16,24 @@ interface Unsettled {
   fingerprint: string;
   sinceMs: number;
   dueMs: number;
+  round: number;
 }
 
 /** Names that differ from what is known and have not been quiet for long enough. */
 export class Settling {
   readonly #unsettled = new Map<string, Unsettled>();
   readonly #restless = new Map<string, number>();
+  #round = 0;
+
+  /** A look begins. Every look comes by all names that have not settled. */
+  startRound(): void {
+    this.#round += 1;
+  }
+
+  /** A look is over: names it did not come by are not there any more. */
+  endRound(): void {
+    for (const [name, { round }] of this.#unsettled) if (round !== this.#round) this.#unsettled.delete(name);
+  }
 
   /** Whether the name counts now. Call it once a look; a settled name is forgotten. */
   isSettled(name: string, fingerprint: string, quietMs: number, nowMs: number): boolean {
@@ -32,9 +44,11 @@ export class Settling {
     const seen = this.#unsettled.get(name);
     if (seen === undefined) {
       const restlessMs = this.#restless.has(name) ? RESTLESS_AGAIN_MS : RESTLESS_MS;
-      this.#unsettled.set(name, { fingerprint, sinceMs: nowMs, dueMs: nowMs + restlessMs });
+      const round = this.#round;
+      this.#unsettled.set(name, { fingerprint, sinceMs: nowMs, dueMs: nowMs + restlessMs, round });
       return false;
     }
+    seen.round = this.#round;
     if (seen.fingerprint !== fingerprint) {
       seen.fingerprint = fingerprint;
       seen.sinceMs = nowMs;

@@ -1,0 +1,98 @@
+/** The names at the top of DIR: symlinks into the published tree, and what an editor put in their place. */
+
+import type { ByteString } from '../codec/kv.ts';
+import { join, type Path } from '../reconcile/entry.ts';
+import { topTarget, type Layout } from './layout.ts';
+import type { Ledger } from './ledger.ts';
+import type { Clock, FileStat, FsPort } from './ports.ts';
+import { sameKind, signatureOf, type Slot } from './slot.ts';
+
+interface Context {
+  readonly fs: FsPort;
+  readonly layout: Layout;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+}
+
+/**
+ * Makes the names at the top of DIR what the tree says, for the first parts of the given paths. What stands in the way
+ * moves into `kept`, so that an edit nobody has seen is found there; a real directory only once everything in it is
+ * in the tree (the look at the top brings it there).
+ */
+export function mendTop(
+  context: Context,
+  paths: Iterable<Path>,
+  slotAt: (path: Path) => Slot | undefined,
+): void {
+  const { fs, layout } = context;
+  const names = new Set<ByteString>();
+  for (const path of paths) names.add(path.split('/', 1)[0] ?? path);
+  let changed = false;
+  for (const name of names) {
+    const at = layout.top(name);
+    const stat = fs.lstat('lstat top', at);
+    const slot = slotAt(name);
+    const ours = stat?.type === 'symlink' && fs.readlink('readlink top', at) === topTarget(name);
+    if (slot === undefined ? stat === undefined : ours) continue;
+    if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
+    if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
+    if (stat !== undefined && stat.type !== 'symlink') setAside(context, name, at, stat);
+    if (slot === undefined) {
+      if (stat?.type === 'symlink') fs.unlink('unlink top', at);
+    } else {
+      const next = `${layout.stage}/t-${name.length}`;
+      fs.symlink('symlink top', topTarget(name), next);
+      fs.rename('symlink top', next, at);
+    }
+    changed = true;
+  }
+  if (changed) fs.syncDir('sync top', layout.root);
+}
+
+/** Whether every file below a real directory is the very inode that the tree holds there. */
+function isMerged(fs: FsPort, at: ByteString, path: Path, slotAt: (path: Path) => Slot | undefined): boolean {
+  return fs.readdir('list top directory', at).every((name) => {
+    const stat = fs.lstat('lstat top directory', `${at}/${name}`);
+    const below = join(path, name);
+    const slot = slotAt(below);
+    if (stat === undefined) return true;
+    if (slot === undefined || !sameKind(slot, stat)) return false;
+    if (stat.type === 'directory') return isMerged(fs, `${at}/${name}`, below, slotAt);
+    if (stat.type !== 'symlink') return slot.signature.ino === stat.ino;
+    return slot.type === 'symlink' && fs.readlink('readlink', `${at}/${name}`) === slot.target;
+  });
+}
+
+/** Moves a real file or directory from the top into `kept`; every regular file of it stays known there. */
+function setAside({ fs, layout, ledger, clock }: Context, path: Path, at: ByteString, stat: FileStat): void {
+  if (stat.type === 'directory') {
+    const aside = `${layout.stage}/top-${clock.nowNs().toString(36)}`;
+    fs.rename('set top directory aside', at, aside);
+    emptyAside({ fs, layout, ledger, clock }, path, aside);
+    return;
+  }
+  const name = freeKeptName(ledger, clock);
+  // The version that this one was written over is the one published before: the slot that is still in the ledger.
+  const slot = ledger.state.slots.get(path) ?? { type: 'other' as const, signature: signatureOf(stat) };
+  ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
+  fs.rename('set top aside', at, `${layout.kept}/${name}`);
+}
+
+function emptyAside(context: Context, path: Path, dir: ByteString): void {
+  const { fs } = context;
+  for (const name of fs.readdir('list aside', dir)) {
+    const at = `${dir}/${name}`;
+    const stat = fs.lstat('lstat aside', at);
+    if (stat === undefined) continue;
+    if (stat.type === 'directory') emptyAside(context, join(path, name), at);
+    else setAside(context, join(path, name), at, stat);
+  }
+  fs.rmdir('rmdir aside', dir);
+}
+
+function freeKeptName(ledger: Ledger, clock: Clock): string {
+  const base = `${clock.nowNs().toString(36)}-top`;
+  let name = base;
+  for (let n = 1; ledger.state.kept.has(name); n += 1) name = `${base}${n}`;
+  return name;
+}
