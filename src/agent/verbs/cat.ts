@@ -1,0 +1,30 @@
+/** `cat`: prints the bytes of a file of the volume. */
+
+import { escapeBytes } from '../../codec/bytes.ts';
+import type { ByteString } from '../../codec/kv.ts';
+import { openVolume } from '../volume.ts';
+import { shownPath, VolumeTree } from '../volume-tree.ts';
+import { EXIT, print, volumePath, type VerbContext } from './context.ts';
+
+export interface CatOptions {
+  readonly path: ByteString;
+}
+
+/** Prints a whole file as one revision has it. */
+export async function cat(context: VerbContext, options: CatOptions): Promise<number> {
+  const { store, address, out, err, signal } = context;
+  const path = volumePath(options.path);
+  const volume = await openVolume(store, address, signal);
+  const tree = new VolumeTree(store, volume, volume.revision, signal);
+  const node = await tree.find(path);
+  if (node?.type !== 'file') {
+    const what =
+      node === undefined
+        ? `there is no ${escapeBytes(shownPath(path))} in the volume ${volume.setting.name}`
+        : `${escapeBytes(shownPath(path))} is a ${node.type}, not a file`;
+    await print(err, `cat: ${what}\n`);
+    return EXIT.failed;
+  }
+  for await (const bytes of tree.content(node)) await print(out, bytes);
+  return EXIT.done;
+}
