@@ -179,7 +179,7 @@ function bucketOf({ endpoints, tls }: MetaAddress): string {
     ...(tls.serverName === undefined ? {} : { 'server-name': tls.serverName }),
     ...(tls.insecureSkipVerify ? { 'insecure-skip-verify': 'true' } : {}),
   });
-  return `etcd://${hosts}?${query}`;
+  return `etcd://${hosts}?${query.toString()}`;
 }
 
 /** How the real client hides a secret in the setting (layout 2.1). */
