@@ -230,10 +230,12 @@ function interceptor(
 /** Endpoints in turn. Each user of endpoints has its own, so that one's failures do not move the other. */
 export class EndpointRing {
   readonly #endpoints: readonly Endpoint[];
-  #at = 0;
+  #at: number;
 
-  constructor(endpoints: readonly Endpoint[]) {
+  /** `random` in [0, 1) says where to start, so that not all agents are on the first member. */
+  constructor(endpoints: readonly Endpoint[], random: number) {
     this.#endpoints = endpoints;
+    this.#at = Math.floor(random * endpoints.length);
   }
 
   get size(): number {

@@ -6,14 +6,16 @@ import { UnavailableError } from './error.ts';
 import { type ConnectionOptions, EndpointRing, EtcdConnection } from './etcd-connection.ts';
 import { translate, translateCancel, translateStream } from './etcd-error.ts';
 import { buffer, eventOf, probeRequest } from './etcd-wire.ts';
+import type { Clock } from './ports.ts';
 import type { WatchListener, WatchMessage, WatchStream, WatchTransport } from './watch.ts';
 
 /** Makes streams for the endpoints of an address. `callMs` limits the read that proves a majority is there. */
 export function etcdWatchTransport(
   address: MetaAddress,
+  clock: Clock,
   options: ConnectionOptions & { readonly callMs: number },
 ): WatchTransport {
-  const endpoints = new EndpointRing(address.endpoints);
+  const endpoints = new EndpointRing(address.endpoints, clock.random());
   return {
     async open(listener, signal) {
       const connection = await EtcdConnection.open(endpoints.next(), address, options, [signal]);

@@ -70,8 +70,8 @@ class Etcd3Store implements EtcdStore {
     this.#address = address;
     this.#clock = clock;
     this.#options = options;
-    this.#endpoints = new EndpointRing(address.endpoints);
-    this.#transport = etcdWatchTransport(address, options);
+    this.#endpoints = new EndpointRing(address.endpoints, clock.random());
+    this.#transport = etcdWatchTransport(address, clock, options);
   }
 
   async snapshot(
@@ -213,8 +213,8 @@ class Etcd3Store implements EtcdStore {
   ): Promise<T> {
     const signals =
       limits.signal === undefined ? [this.#closed.signal] : [limits.signal, this.#closed.signal];
+    for (const signal of signals) signal.throwIfAborted();
     for (let triesLeft = this.#endpoints.size; ; triesLeft -= 1) {
-      for (const signal of signals) signal.throwIfAborted();
       const known = this.#connection !== undefined;
       let failure: Error;
       try {
@@ -232,8 +232,10 @@ class Etcd3Store implements EtcdStore {
       } catch (error) {
         failure = translate(error);
       }
+      if (failure instanceof UnknownOutcomeError) throw failure;
+      for (const signal of signals) signal.throwIfAborted();
       const again = failure instanceof UnavailableError || (failure instanceof AuthError && known);
-      if (failure instanceof UnknownOutcomeError || triesLeft === 0 || !again) throw failure;
+      if (triesLeft === 0 || !again) throw failure;
     }
   }
 
@@ -287,7 +289,7 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undef
   if (signal === undefined) return promise;
   let abort = (): void => {};
   const aborted = new Promise<never>((_resolve, reject) => {
-    abort = () => reject(signal.reason as unknown);
+    abort = () => reject(signal.reason as Error);
     signal.addEventListener('abort', abort, { once: true });
   });
   try {

@@ -48,6 +48,7 @@ describe('an etcd with users', () => {
     await auth.userAdd({ name: AGENT.user, password: AGENT.password });
     await auth.userGrantRole({ user: 'agent', role: 'agent' });
     await auth.authEnable();
+    server.login = { username: ROOT.name, password: ROOT.password };
   });
   beforeEach(() => {
     store = openStore(proxy.endpoint, {}, AGENT);

@@ -28,7 +28,7 @@ const LOAD_PAUSE_MS = 40;
 /** Writes transactions of all shapes, and remembers what a watch of each range must tell. */
 class Writer {
   readonly #store: EtcdStore;
-  readonly #expected: Map<bigint, string[]>[] = RANGES.map(() => new Map());
+  readonly #expected = RANGES.map(() => new Map<bigint, string[]>());
   #written = 0;
   stopped = false;
 

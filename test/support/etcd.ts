@@ -36,6 +36,8 @@ export interface EtcdServer {
   readonly clientUrl: string;
   /** `etcd://127.0.0.1:PORT`: a metadata address without a path. */
   readonly url: string;
+  /** Who may ask for the member's name once users are asked for; set by the test that enables them. */
+  login?: { readonly username: string; readonly password: string };
   /** Of the process that runs now. */
   readonly pid: number;
   /** Ends the process and waits for it; the data stay. */
@@ -88,7 +90,7 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
       const ended = child;
       await until(`etcd ${name} answers`, async () => {
         if (ended.exitCode !== null) throw new Error(`etcd ${name} ended with ${ended.exitCode}`);
-        return (await memberName(clientUrl, tls)) === name;
+        return (await memberName(clientUrl, tls, server.login)) === name;
       });
     },
     async kill(signal = 'SIGTERM') {
@@ -129,11 +131,16 @@ export async function freePort(): Promise<number> {
 }
 
 /** The name of the member that answers, or `undefined` while none does. */
-async function memberName(clientUrl: string, tls: TlsFiles | undefined): Promise<string | undefined> {
+async function memberName(
+  clientUrl: string,
+  tls: TlsFiles | undefined,
+  login: EtcdServer['login'],
+): Promise<string | undefined> {
   const client = new Etcd3({
     hosts: clientUrl,
     grpcOptions: { 'grpc.use_local_subchannel_pool': 1 },
     ...(tls === undefined ? {} : { credentials: await credentialsOf(tls) }),
+    ...(login === undefined ? {} : { auth: login }),
   });
   try {
     const { header, members } = await client.cluster.memberList({}, { deadline: Date.now() + 1_000 });
