@@ -44,6 +44,9 @@ export function statusOf(error: unknown): GrpcStatus | undefined {
  */
 export const TOKEN_REFUSED = 'the token was refused';
 
+/** What grpc-js throws for a call on a channel that is closed; nothing was sent. */
+const CHANNEL_CLOSED = 'Channel has been shut down';
+
 /** etcd's sentences for a token that a new one replaces: expired, forgotten by a restarted member, or older than a change of users. */
 export function isTokenProblem(details: string): boolean {
   return (
@@ -68,7 +71,13 @@ export function closesChannel(error: unknown): boolean {
 export function translate(error: unknown): Error {
   if (error instanceof AgentError) return error;
   const status = statusOf(error);
-  if (status === undefined) return error instanceof Error ? error : new Error(String(error));
+  if (status === undefined) {
+    const other = error instanceof Error ? error : new Error(String(error));
+    // RACE: another call's failure closed the channel between our taking the connection and our first packet.
+    return other.message.includes(CHANNEL_CLOSED)
+      ? new UnavailableError('the connection was given up', { cause: error })
+      : other;
+  }
   return fromStatus(status, error);
 }
 

@@ -26,7 +26,7 @@ import { LimitError } from './error.ts';
 export const MAX_TXN_OPS = 128;
 
 /** etcd's default `--max-request-bytes`: for the encoded request. */
-export const MAX_REQUEST_BYTES = 1_572_864;
+const MAX_REQUEST_BYTES = 1_572_864;
 
 /** Bytes of a byte string, as etcd3 wants them. */
 export function buffer(bytes: ByteString): Buffer {

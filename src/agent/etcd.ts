@@ -35,7 +35,7 @@ export interface EtcdOptions extends ConnectionOptions {
   readonly watch: WatchOptions;
 }
 
-export const DEFAULT_ETCD_OPTIONS: EtcdOptions = {
+const DEFAULT_ETCD_OPTIONS: EtcdOptions = {
   ...DEFAULT_CONNECTION_OPTIONS,
   callMs: 5_000,
   pageMs: 20_000,

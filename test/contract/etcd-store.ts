@@ -384,7 +384,7 @@ export function describeStore(open: (context: Mocha.Context) => Promise<StoreSub
 }
 
 /** Rejects with one of our errors, told by its code. */
-export async function expectError(promise: Promise<unknown>, code: string): Promise<void> {
+async function expectError(promise: Promise<unknown>, code: string): Promise<void> {
   const error = await promise.then(
     () => undefined,
     (reason: unknown) => reason,
@@ -393,7 +393,7 @@ export async function expectError(promise: Promise<unknown>, code: string): Prom
   expect(error, `${String(error)}`).to.have.property('code', code);
 }
 
-export function bytes(text: string): Uint8Array {
+function bytes(text: string): Uint8Array {
   return new Uint8Array(Buffer.from(text, 'latin1'));
 }
 

@@ -47,4 +47,21 @@ describe('an etcd that is full', () => {
     await watch.stop();
     expect(watch.downs).to.deep.equal([]);
   });
+
+  it('does not disturb the reads beside a refused put', async () => {
+    const read = async (turns: number): Promise<void> => {
+      for (let n = 0; n < turns; n += 1)
+        expect((await store.get(['fill0'])).kvs[0]?.value).to.have.length(1_000_000);
+    };
+    const write = async (turns: number): Promise<void> => {
+      for (let n = 0; n < turns; n += 1) {
+        const refusal = await putKey(store, 'A').catch((reason: unknown) => reason);
+        expect(refusal).to.have.property('code', 'ERR_LIMIT');
+      }
+    };
+    await Promise.all([
+      ...Array.from({ length: 4 }, () => read(20)),
+      ...Array.from({ length: 4 }, () => write(40)),
+    ]);
+  });
 });

@@ -79,6 +79,13 @@ describe('errors of etcd', () => {
     expect(statusOf(new Error('anything else'))).to.equal(undefined);
   });
 
+  it('tell a call that came too late for its connection: it was never sent', () => {
+    const error = castGrpcError(new Error('Channel has been shut down'));
+    expect(codeOf(translate(error))).to.equal('ERR_UNAVAILABLE');
+    expect(codeOf(translateCommit(error))).to.equal('ERR_UNAVAILABLE');
+    expect(closesChannel(error)).to.equal(true);
+  });
+
   it('that are ours already stay what they are', () => {
     const error = new AuthError('refused');
     expect(translate(error)).to.equal(error);
