@@ -151,9 +151,16 @@ export class Agent {
       if (record === null && fs.lstat('release kept', at) !== undefined) fs.unlink('release kept', at);
     }
     this.local.absorb(look);
-    // A name that somebody made in the tree itself gets its link at the top; a link that leads nowhere goes.
+    // A name that somebody made in the tree itself gets its link at the top, and a link that leads nowhere goes. What
+    // else stands at the top has its own look, once it has settled.
     const tops = [...look.edits.keys()].filter((path) => !path.includes('/') && !this.#o.excluded(path));
-    mendTop({ fs, layout, ledger, clock }, [...tops, ...look.mend], (path) => ledger.state.slots.get(path));
+    const missing = tops.filter((name) => {
+      const stat = fs.lstat('look top', layout.top(name));
+      return stat === undefined || stat.type === 'symlink';
+    });
+    mendTop({ fs, layout, ledger, clock }, [...missing, ...look.mend], (path) =>
+      ledger.state.slots.get(path),
+    );
   }
 
   #noteDamage(damage: string | undefined): void {
@@ -210,6 +217,7 @@ export class Agent {
     const losers = this.local.losers;
     this.local.losers = [];
     for (const { path, slot, source } of losers) {
+      log('debug', 'loser', { path, from: source });
       const { mode, uid, gid, mtimeNs, size } = slot.signature;
       const entry = {
         type: 'file',

@@ -60,8 +60,8 @@ async function runAgent(args: readonly string[]): Promise<number> {
       'and pushes what is edited there back. META-URL is the address that juicefs takes: etcd://host:2379/prefix.',
       '',
       'Verbs:',
-      ...VERBS.map(({ usage, help }) => `  ${usage.padEnd(46)} ${help}`),
-      `  ${'status DIR [--ready]'.padEnd(46)} What the agent of DIR says of itself.`,
+      ...VERBS.map(({ usage, help }) => `  ${usage.padEnd(39)} ${help}`),
+      `  ${'status DIR [--ready]'.padEnd(39)} What the agent of DIR says of itself.`,
     ].join('\n'),
   );
   for (const spec of OPTIONS) {
@@ -93,12 +93,12 @@ async function runAgent(args: readonly string[]): Promise<number> {
   const positional = parsed._.map(String);
   const metaUrl = positional[0] ?? process.env[ARGUMENT_ENV.metaUrl];
   const dir = positional[1] ?? process.env[ARGUMENT_ENV.dir];
-  if (metaUrl === undefined || dir === undefined) {
-    const missing = metaUrl === undefined ? 'META-URL' : 'DIR';
-    throw new ConfigError(
-      `${missing} is missing: etcd-etc-agent [--once|--watch] META-URL DIR (--help tells more)`,
-    );
-  }
+  const usage = 'etcd-etc-agent [--once|--watch] META-URL DIR (--help tells more)';
+  if (metaUrl === undefined) throw new ConfigError(`META-URL is missing: ${usage}`);
+  if (!metaUrl.includes('://'))
+    throw new ConfigError(`${metaUrl} is neither a verb nor an address: ${usage}`);
+  const address = addressOf(metaUrl);
+  if (dir === undefined) throw new ConfigError(`DIR is missing: ${usage}`);
   if (positional.length > 2) throw new ConfigError(`there is one argument too many: ${positional[2]}`);
   if (values.flag('once') && values.flag('watch'))
     throw new ConfigError('--once and --watch exclude each other');
@@ -108,7 +108,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
   });
   const result = await run(
     {
-      address: addressOf(metaUrl),
+      address,
       dir,
       once: !values.flag('watch'),
       mode: values.text('mode') as 'two-way' | 'pull',

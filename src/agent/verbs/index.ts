@@ -31,7 +31,7 @@ export const VERBS: readonly Verb[] = [
   {
     name: 'format',
     usage: 'format META-URL NAME',
-    help: 'Makes a volume that JuiceFS accepts, with metadata and data in this etcd.',
+    help: 'Make a volume, metadata and data in this etcd.',
     arguments: { least: 1, most: 1 },
     options: {
       'block-size': { type: 'number', default: 1024, describe: 'KiB: 64, 128, 256, 512 or 1024.' },
@@ -53,7 +53,7 @@ export const VERBS: readonly Verb[] = [
   {
     name: 'import',
     usage: 'import META-URL LOCAL-DIR [PATH]',
-    help: 'Copies a local directory into the volume; adds and replaces, never deletes.',
+    help: 'Copy a directory into the volume; never deletes.',
     arguments: { least: 1, most: 2 },
     options: {
       force: { type: 'boolean', default: false, describe: 'Also into a directory that is not empty.' },
@@ -68,7 +68,7 @@ export const VERBS: readonly Verb[] = [
   {
     name: 'ls',
     usage: 'ls META-URL [PATH]',
-    help: 'Lists a directory of the volume.',
+    help: 'List a directory of the volume.',
     arguments: { least: 0, most: 1 },
     options: {
       recursive: { ...recursive, alias: 'R' },
@@ -84,28 +84,30 @@ export const VERBS: readonly Verb[] = [
   {
     name: 'cat',
     usage: 'cat META-URL PATH',
-    help: 'Prints a file of the volume.',
+    help: 'Print a file of the volume.',
     arguments: { least: 1, most: 1 },
     options: {},
     run: (context, [path = '']) => cat(context, { path: bytesOfText(path) }),
   },
   {
     name: 'put',
-    usage: 'put META-URL LOCAL|- PATH',
-    help: 'Writes a local file, or what comes in on stdin, to a path of the volume.',
-    arguments: { least: 2, most: 2 },
+    usage: 'put META-URL [LOCAL|-] PATH',
+    help: 'Write a local file, or stdin, to a path of the volume.',
+    arguments: { least: 1, most: 2 },
     options: {},
-    run: (context, [local = '', path = '']) =>
-      put(context, {
+    run: (context, args) => {
+      const [local = '-', path = ''] = args.length === 1 ? ['-', ...args] : args;
+      return put(context, {
         local: bytesOfText(local),
         path: bytesOfText(path),
         ...(local === '-' ? { stdin: process.stdin } : {}),
-      }),
+      });
+    },
   },
   {
     name: 'rm',
     usage: 'rm META-URL PATH',
-    help: 'Removes a file or, with -r, a directory from the volume; it goes to the trash where there is one.',
+    help: 'Remove a file or, with -r, a directory.',
     arguments: { least: 1, most: 1 },
     options: { recursive: { ...recursive, alias: 'r' } },
     run: (context, [path = ''], options) =>
