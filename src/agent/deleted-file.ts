@@ -18,9 +18,12 @@ interface DroppedSlice {
   readonly records: bigint;
 }
 
+/** How often a chunk is tried again that another client changed meanwhile. */
+const TRIES = 5;
+
 /**
  * Drops each chunk with its references, the blocks that nobody refers to any more, and last the key that says that there
- * is something to do. What another client does at the same time makes a transaction lose and is left to that client.
+ * is something to do. Others may do the same at the same time; what is left over is done by any mount an hour later.
  */
 export async function deleteFileData(
   store: EtcdStore,
@@ -43,31 +46,53 @@ export async function deleteFileData(
 async function dropChunk(
   store: EtcdStore,
   volume: Volume,
-  chunk: Kv,
+  stored: Kv,
   signal: AbortSignal | undefined,
 ): Promise<boolean> {
-  const slices = slicesOf(chunk.value);
+  const slices = slicesOf(stored.value);
   const refKeys = slices.map(({ id, size }) => volume.keyOf({ kind: 'sliceRef', id, size }));
   if (refKeys.length > MAX_OPS) return false;
-  const { kvs } = await store.get(refKeys, signal === undefined ? {} : { signal });
-  const compares: Compare[] = [{ key: chunk.key, modRevision: chunk.modRevision }];
-  const ops: StoreOp[] = [{ type: 'delete', key: chunk.key }];
-  const blocks: ByteString[] = [];
-  const deadRefs: ByteString[] = [];
-  for (const [i, { id, size, records }] of slices.entries()) {
-    const key = refKeys[i] ?? '';
-    const stored = kvs[i];
-    const left = (stored === undefined ? 0n : decodeCounter(stored.value)) - records;
-    compares.push({ key, modRevision: stored?.modRevision ?? 0n });
-    ops.push({ type: 'put', key, value: encodeCounter(left) });
-    if (left >= 0n) continue;
-    deadRefs.push(key);
-    blocks.push(...keysOfSlice(volume.blocks, id, size, volume.setting.blockSizeBytes));
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const { kvs } = await store.get([stored.key, ...refKeys], signal === undefined ? {} : { signal });
+    const [chunk, ...refs] = kvs;
+    // Dropped: by us just now, by an attempt of ours without an answer, or by another client.
+    if (chunk === undefined) {
+      await deleteUnreferenced(store, volume, slices, refs, signal);
+      return true;
+    }
+    // A chunk of a file without names changes only by compaction, and then it is another list of slices.
+    if (chunk.modRevision !== stored.modRevision) return false;
+    const compares: Compare[] = [{ key: chunk.key, modRevision: chunk.modRevision }];
+    const ops: StoreOp[] = [{ type: 'delete', key: chunk.key }];
+    for (const [i, { records }] of slices.entries()) {
+      const key = refKeys[i] ?? '';
+      const ref = refs[i];
+      const left = (ref === undefined ? 0n : decodeCounter(ref.value)) - records;
+      compares.push({ key, modRevision: ref?.modRevision ?? 0n });
+      ops.push({ type: 'put', key, value: encodeCounter(left) });
+    }
+    await store.commit({ compares, ops }, signal);
   }
-  const result = await store.commit({ compares, ops }, signal);
-  if (result.outcome === 'lost') return false;
-  await deleteKeys(store, [...blocks, ...deadRefs], signal);
-  return true;
+  return false;
+}
+
+/** Deletes the blocks of slices whose count is below zero, and then the counts (layout 5.4). */
+async function deleteUnreferenced(
+  store: EtcdStore,
+  volume: Volume,
+  slices: readonly DroppedSlice[],
+  refs: readonly (Kv | undefined)[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const keys: ByteString[] = [];
+  const dead: ByteString[] = [];
+  for (const [i, { id, size }] of slices.entries()) {
+    const ref = refs[i];
+    if (ref === undefined || decodeCounter(ref.value) >= 0n) continue;
+    keys.push(...keysOfSlice(volume.blocks, id, size, volume.setting.blockSizeBytes));
+    dead.push(ref.key);
+  }
+  await deleteKeys(store, [...keys, ...dead], signal);
 }
 
 function slicesOf(value: Uint8Array): DroppedSlice[] {

@@ -76,7 +76,7 @@ export class Accounting {
   }
 
   /** Writes the sums into the draft: once, as its last step. */
-  settle(draft: Draft): void {
+  settle(draft: Draft, nowNs: bigint): void {
     const directories = this.#dirStats ? [...this.#directories] : [];
     const owed = directories.filter(
       ([ino, delta]) =>
@@ -89,7 +89,7 @@ export class Accounting {
       ...(this.#space === 0n ? [] : [USED_SPACE]),
       ...(this.#inodes === 0n ? [] : [TOTAL_INODES]),
     );
-    for (const [ino, delta] of owed) settleDirectory(draft, ino, delta);
+    for (const [ino, delta] of owed) settleDirectory(draft, ino, delta, nowNs);
     addTo(draft, USED_SPACE, this.#space);
     addTo(draft, TOTAL_INODES, this.#inodes);
   }
@@ -100,14 +100,28 @@ function isDeleted(draft: Draft, key: MetaKey): boolean {
   return draft.wrote(key) && draft.peek(key) === undefined;
 }
 
-function settleDirectory(draft: Draft, ino: bigint, delta: DirStat): void {
+/** Real clients add what they did to the statistics within about a second (layout 8.4); longer, to be sure. */
+const FLUSHED_NS = 5_000_000_000n;
+
+function settleDirectory(draft: Draft, ino: bigint, delta: DirStat, nowNs: bigint): void {
   const key: MetaKey = { kind: 'dirStat', ino };
   const stored = draft.get(key);
-  const stat = stored === undefined ? undefined : sum(decodeDirStat(stored), delta);
-  // Missing or impossible statistics are counted anew, as the real client does (upstream `doUpdateDirStat`); a real
-  // `format` writes none for the root (layout 13.4).
-  const usable = stat !== undefined && stat.length >= 0n && stat.space >= 0n && stat.inodes >= 0n;
-  draft.put(key, encodeDirStat(usable ? stat : recount(draft, ino)));
+  // A real `format` writes none for the root (layout 13.4): counted anew, as the real client does.
+  const stat = stored === undefined ? undefined : decodeDirStat(stored);
+  const isUsable = stat !== undefined && (!isNegative(stat) || !isQuiet(draft, ino, nowNs));
+  // The sum may be negative: when we remove what a mount made a moment ago, the mount's own flush makes it right. To
+  // count anew at that moment would count that entry twice.
+  draft.put(key, encodeDirStat(isUsable ? sum(stat, delta) : recount(draft, ino)));
+}
+
+function isNegative(stat: DirStat): boolean {
+  return stat.space < 0n || stat.inodes < 0n;
+}
+
+/** Whether nobody changed the directory of late, so that nobody has anything left to add. */
+function isQuiet(draft: Draft, ino: bigint, nowNs: bigint): boolean {
+  const value = draft.before({ kind: 'attr', ino });
+  return value !== undefined && decodeAttr(value).mtimeNs < nowNs - FLUSHED_NS;
 }
 
 function recount(draft: Draft, ino: bigint): DirStat {

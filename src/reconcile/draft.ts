@@ -80,6 +80,11 @@ export class Draft {
     return this.#isOfNewInode(key) ? undefined : this.#stored(name)?.value;
   }
 
+  /** The value of a key before this transaction. Compares nothing. */
+  before(key: MetaKey): Uint8Array | undefined {
+    return this.#isOfNewInode(key) ? undefined : this.#stored(encodeKey(key))?.value;
+  }
+
   /** The mod revision that a stored key has before this transaction; 0 if it is absent. */
   modRevision(key: MetaKey): bigint {
     return this.#stored(encodeKey(key))?.modRevision ?? 0n;

@@ -127,7 +127,7 @@ export function planPush(request: PlanRequest): Plan {
   /** Whether the transaction, accounts included, fits with these blocks. */
   const fits = (withBlocks: typeof blocks): boolean => {
     const undo = checkpoint();
-    accounting.settle(draft);
+    accounting.settle(draft, request.nowNs);
     const { compares, ops, bytes } = draft.size();
     undo();
     const blockBytes = withBlocks.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
@@ -169,7 +169,7 @@ export function planPush(request: PlanRequest): Plan {
     }
   }
   if (keys.size + ranges.size > 0) return { status: 'need', keys: [...keys], ranges: [...ranges.values()] };
-  accounting.settle(draft);
+  accounting.settle(draft, request.nowNs);
   const { compares, ops } = draft.finish();
   const puts = blocks.map(({ key, value }) => ({ type: 'put' as const, key, value }));
   return { status: 'plan', transaction: { compares, ops: [...puts, ...ops] }, planned, givenUp, rest };
