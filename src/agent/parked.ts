@@ -25,9 +25,13 @@ export interface ParkedPush {
   readonly change: PushChange;
 }
 
+const SEEN_LIMIT = 1000;
+
 /** The parked contents of one directory. */
 export class Parked {
   readonly #o: Options;
+  /** Path and content of what was parked lately: an inode can be found in two places. */
+  readonly #seen = new Set<string>();
   #counter = 0;
 
   constructor(options: Options) {
@@ -47,9 +51,13 @@ export class Parked {
     reason: string,
   ): void {
     const { fs, layout, ledger, clock } = this.#o;
+    const content = `${path} ${entry.type === 'file' ? entry.digest : entry.target}`;
+    if (this.#seen.has(content)) return;
     for (const record of ledger.state.parked.values()) {
       if (record.path === path && sameBytes(record.entry, entry)) return;
     }
+    if (this.#seen.size >= SEEN_LIMIT) this.#seen.clear();
+    this.#seen.add(content);
     const name = `${clock.nowNs().toString(36)}-${(this.#counter += 1)}`;
     fs.link('park', source, `${layout.parked}/${name}`);
     ledger.write([{ t: 'parked', name, record: { path, entry, revision, reason } }], true);

@@ -444,6 +444,8 @@ export class Scanner {
         look.kept.set(name, null);
         continue;
       }
+      // Still the published inode: edits of it are seen in the tree.
+      if (state.slots.get(record.path)?.signature.ino === stat.ino) continue;
       if (sameSignature(record.slot, stat)) {
         this.#settling.forget(`kept:${name}`);
         if (clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n) look.kept.set(name, null);

@@ -36,7 +36,7 @@ export function mendTop(
     if (slot === undefined ? stat === undefined : ours) continue;
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
-    if (stat !== undefined && stat.type !== 'symlink') setAside(context, name, at, stat);
+    if (stat !== undefined && stat.type !== 'symlink') setAside(context, name, at, stat, slotAt);
     if (slot === undefined) {
       if (stat?.type === 'symlink') fs.unlink('unlink top', at);
     } else {
@@ -64,11 +64,22 @@ function isMerged(fs: FsPort, at: ByteString, path: Path, slotAt: (path: Path) =
 }
 
 /** Moves a real file or directory from the top into `kept`; every regular file of it stays known there. */
-function setAside({ fs, layout, ledger, clock }: Context, path: Path, at: ByteString, stat: FileStat): void {
+function setAside(
+  { fs, layout, ledger, clock }: Context,
+  path: Path,
+  at: ByteString,
+  stat: FileStat,
+  slotAt: (path: Path) => Slot | undefined,
+): void {
   if (stat.type === 'directory') {
     const aside = `${layout.stage}/top-${clock.nowNs().toString(36)}`;
     fs.rename('set top directory aside', at, aside);
-    emptyAside({ fs, layout, ledger, clock }, path, aside);
+    emptyAside({ fs, layout, ledger, clock }, path, aside, slotAt);
+    return;
+  }
+  if (ledger.state.slots.get(path)?.signature.ino === stat.ino || slotAt(path)?.signature.ino === stat.ino) {
+    // The tree has this very inode: nothing is left to be found here.
+    fs.unlink('unlink top', at);
     return;
   }
   const name = freeKeptName(ledger, clock);
@@ -78,14 +89,19 @@ function setAside({ fs, layout, ledger, clock }: Context, path: Path, at: ByteSt
   fs.rename('set top aside', at, `${layout.kept}/${name}`);
 }
 
-function emptyAside(context: Context, path: Path, dir: ByteString): void {
+function emptyAside(
+  context: Context,
+  path: Path,
+  dir: ByteString,
+  slotAt: (path: Path) => Slot | undefined,
+): void {
   const { fs } = context;
   for (const name of fs.readdir('list aside', dir)) {
     const at = `${dir}/${name}`;
     const stat = fs.lstat('lstat aside', at);
     if (stat === undefined) continue;
-    if (stat.type === 'directory') emptyAside(context, join(path, name), at);
-    else setAside(context, join(path, name), at, stat);
+    if (stat.type === 'directory') emptyAside(context, join(path, name), at, slotAt);
+    else setAside(context, join(path, name), at, stat, slotAt);
   }
   fs.rmdir('rmdir aside', dir);
 }
