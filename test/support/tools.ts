@@ -9,7 +9,7 @@ export { projectDir };
 export type ToolName = 'etcd' | 'etcdctl' | 'nginx' | 'juicefs' | 'kubectl' | 'fusermount3';
 
 /** True where a missing program is a failure and not a skip. */
-export const inCi = process.env['CI'] !== undefined && !['', '0', 'false'].includes(process.env['CI']);
+const inCi = process.env['CI'] !== undefined && !['', '0', 'false'].includes(process.env['CI']);
 
 /** The program's absolute path. Without it the calling suite or test is skipped with a loud line; in CI it throws. */
 export function needTool(context: Context, name: ToolName): string {
