@@ -136,6 +136,7 @@ class Publication {
     }
     this.#context.assertOwner();
     this.#flip();
+    this.#dropStaged();
     const slots = this.#idleSlots([...this.#work.keys()]);
     const shown = new Map(slots);
     const slotAt = (name: Path): Slot | undefined =>
@@ -356,7 +357,10 @@ class Publication {
       : ledger.state.slots.get(path);
     const known = expected !== undefined && sameKind(expected, stat) && expected.signature.ino === stat.ino;
     if (stat.type !== 'file' && known) return;
-    const name = `${this.#serial}-${(this.#counter += 1)}`;
+    let name: string;
+    // Two publishes within one tick of the clock number their inodes alike.
+    do name = `${this.#serial}-${(this.#counter += 1)}`;
+    while (ledger.state.kept.has(name));
     // A slot that the inode does not match makes the look at `kept` read it.
     const slot = expected ?? { type: 'other', signature: signatureOf(stat) };
     ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
@@ -427,6 +431,15 @@ class Publication {
     this.#fs.symlink('flip', `..${this.#idle}`, dataTmp);
     this.#fs.rename('flip', dataTmp, data);
     this.#fs.syncDir('sync flip', root);
+  }
+
+  // The last unlink of ours that moves a published inode's ctime: the signatures taken afterwards stay true.
+  #dropStaged(): void {
+    for (const wanted of this.#request.items.values()) {
+      if (wanted?.type !== 'file' || !('attributes' in wanted)) continue;
+      if (this.#fs.lstat('drop staged', wanted.source) !== undefined)
+        this.#fs.unlink('drop staged', wanted.source);
+    }
   }
 
   // Step 8.

@@ -121,7 +121,8 @@ function recover(fs: FsPort, layout: Layout, ledger: Ledger, clock: Clock): void
   const paths = intent.slots.map(([path]) => path);
   const found = new Map<Path, Slot | null>();
   for (const [path, intended] of intent.slots) {
-    found.set(path, slotInTree(fs, layout.inTree(intent.tree, path), intended, state.slots.get(path)));
+    const held = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
+    found.set(path, slotInTree(fs, layout.inTree(intent.tree, path), intended, held));
   }
   const records: LedgerRecord[] = [];
   if (target === `..${intent.tree}`) {
@@ -150,13 +151,13 @@ function recover(fs: FsPort, layout: Layout, ledger: Ledger, clock: Clock): void
 }
 
 /**
- * What stands at a path that a publish was about to change: the intended inode, the old one, or, when somebody wrote
+ * What stands at a path that a publish was about to change: the intended inode, the one it held before, or, when somebody wrote
  * there, what is known to have been (so that the look sees the difference).
  */
-function slotInTree(fs: FsPort, at: ByteString, intended: Slot | null, old: Slot | undefined): Slot | null {
+function slotInTree(fs: FsPort, at: ByteString, intended: Slot | null, held: Slot | undefined): Slot | null {
   const stat = fs.lstat('recover', at);
   if (stat === undefined) return null;
-  for (const slot of [intended, old]) {
+  for (const slot of [intended, held]) {
     if (slot === null || slot === undefined || !sameKind(slot, stat)) continue;
     const { ino, size, mtimeNs } = slot.signature;
     if (slot.type === 'directory' || slot.type === 'symlink')
@@ -165,5 +166,5 @@ function slotInTree(fs: FsPort, at: ByteString, intended: Slot | null, old: Slot
       return { ...slot, signature: signatureOf(stat) };
     }
   }
-  return intended ?? old ?? null;
+  return intended ?? held ?? null;
 }

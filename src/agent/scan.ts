@@ -484,7 +484,8 @@ function sameButCtime(slot: Slot, stat: FileStat): boolean {
 
 function isExpected(expected: Slot, stat: FileStat, own: boolean): boolean {
   if (!sameKind(expected, stat)) return false;
-  if (expected.type === 'directory') return true;
+  // A publish that was killed may have left a directory of the idle tree open, or not given it its mode yet.
+  if (expected.type === 'directory') return expected.signature.mode === stat.mode;
   return own ? sameSignature(expected, stat) : expected.signature.ino === stat.ino;
 }
 
