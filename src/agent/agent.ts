@@ -193,7 +193,7 @@ export class Agent {
     const toPush = await this.#publish(plan, remote, sinceFlipMs, signal);
     if (toPush === 'later')
       waitMs = Math.min(waitMs, Math.max(LATER_MS, this.#o.minIntervalMs - sinceFlipMs));
-    else if (toPush === 'again') waitMs = 0;
+    else if (toPush === 'again') waitMs = LATER_MS;
     else waitMs = Math.min(waitMs, this.#startPush(toPush, { store, volume, remote }, signal));
     this.local.forgetMoves();
     return Math.max(0, waitMs);

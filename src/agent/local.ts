@@ -3,7 +3,7 @@
 import { sameEntry, type Entry, type Path } from '../reconcile/entry.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
 import type { Adoption, Look, Loser } from './scan.ts';
-import { entryOfSlot, sameSlotContent, type Slot } from './slot.ts';
+import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.ts';
 
 /** Local changes by path, on top of the ledger's slots. */
 export class Local {
@@ -42,7 +42,7 @@ export class Local {
     const { slots, stale } = this.#state;
     const found: [Path, Slot | null][] = [];
     const idle = new Map<Path, Slot | null>();
-    for (const [path, slot] of look.edits) {
+    for (const [path, slot] of withWhatWasBelow(look.edits, slots)) {
       const before = slots.get(path);
       found.push([path, slot ?? null]);
       // What the active tree held is what the idle tree still has, unless both names are one inode.
@@ -129,4 +129,14 @@ export class Local {
     const slot = this.#state.slots.get(path);
     return sameSlotContent(slot, adoption.slot) && slot?.signature.ino === adoption.slot.signature.ino;
   }
+}
+
+/** The edits, and for each directory that is none any more the end of everything that was below it. */
+function withWhatWasBelow(edits: Look['edits'], slots: SlotTree): Map<Path, Slot | undefined> {
+  const all = new Map(edits);
+  for (const [path, slot] of edits) {
+    if (slot?.type === 'directory' || slots.get(path)?.type !== 'directory') continue;
+    for (const below of slots.below(path)) if (below !== path) all.set(below, undefined);
+  }
+  return all;
 }
