@@ -1,0 +1,200 @@
+/** The built agent as a process of its own on a directory, and what its directory shows. */
+
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { codeOf } from '../../src/agent/error.ts';
+import { nodeFs } from '../../src/agent/fs.ts';
+import { layoutOf } from '../../src/agent/layout.ts';
+import { readStatus, type Status } from '../../src/agent/status.ts';
+import { targetInVolume } from '../../src/reconcile/target.ts';
+import { builtMain } from './built.ts';
+import { treeOfMount, type MountedEntry } from './juicefs.ts';
+import { until } from './until.ts';
+
+/** How a run of the command ended. */
+export interface CommandResult {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+  /** The sentence of the last line. */
+  readonly sentence: string;
+}
+
+/** Runs the command to its end. */
+export async function runCommand(
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<CommandResult> {
+  const child = spawn(process.execPath, [builtMain(), ...args], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const [code] = (await once(child, 'close')) as [number | null];
+  return { code, stdout, stderr, sentence: stderr.trimEnd().split('\n').at(-1) ?? '' };
+}
+
+/** A running `--watch`. */
+export class Agent {
+  readonly dir: string;
+  readonly #child: ChildProcess;
+  readonly #ended: Promise<unknown>;
+  #stderr = '';
+
+  /** Starts it; `ready` waits until it serves. Options are those of the command line. */
+  constructor(metaUrl: string, dir: string, options: readonly string[] = []) {
+    this.dir = dir;
+    this.#child = spawn(process.execPath, [builtMain(), '--watch', ...options, metaUrl, dir], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#stderr += text));
+    this.#ended = once(this.#child, 'close');
+  }
+
+  get pid(): number {
+    if (this.#child.pid === undefined) throw new Error('the agent could not be started');
+    return this.#child.pid;
+  }
+
+  /** All that it said so far. */
+  get stderr(): string {
+    return this.#stderr;
+  }
+
+  get exitCode(): number | null {
+    return this.#child.exitCode;
+  }
+
+  /** What this very process wrote last to `status.json`; `undefined` before that. */
+  get status(): Status | undefined {
+    const status = readStatus(nodeFs, layoutOf(Buffer.from(this.dir).toString('latin1')));
+    return status?.pid === this.#child.pid ? status : undefined;
+  }
+
+  /** Waits until the status is as wanted; fails with what the agent said when it ends instead, or is not in time. */
+  async until(what: string, wanted: (status: Status) => boolean, limitMs?: number): Promise<Status> {
+    let last: Status | undefined;
+    try {
+      await until(
+        what,
+        () => {
+          if (this.#child.exitCode !== null) throw new Error(`the agent ended with ${this.#child.exitCode}`);
+          last = this.status;
+          return last !== undefined && wanted(last);
+        },
+        limitMs,
+      );
+    } catch (cause) {
+      const said = this.#stderr.split('\n').slice(-40).join('\n');
+      throw new Error(`${String(cause)}\nstatus: ${JSON.stringify(last)}\nthe agent said:\n${said}`, {
+        cause,
+      });
+    }
+    return last as Status;
+  }
+
+  /** Waits until it serves a tree and follows the store. */
+  async ready(): Promise<this> {
+    await this.until('the agent is ready', ({ ready, stale }) => ready && !stale);
+    return this;
+  }
+
+  /** Resolves with the exit code once the process has ended by itself. */
+  async ended(): Promise<number | null> {
+    await this.#ended;
+    return this.#child.exitCode;
+  }
+
+  /** SIGTERM; resolves with the exit code. */
+  async stop(): Promise<number | null> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill('SIGTERM');
+    return this.ended();
+  }
+
+  /** SIGKILL. */
+  async kill(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) this.#child.kill('SIGKILL');
+    await this.#ended;
+  }
+}
+
+/** Starts an agent and waits until it is ready. */
+export async function startAgent(
+  metaUrl: string,
+  dir: string,
+  options: readonly string[] = [],
+): Promise<Agent> {
+  const agent = new Agent(metaUrl, dir, options);
+  return agent.ready();
+}
+
+/** A tree in words, by path: `file 0644 SHA-256`, `directory 0755`, `symlink TARGET`. */
+export type ShownTree = Readonly<Record<string, string>>;
+
+/** What a reader finds in the published tree of DIR; targets as the volume has them. */
+export function publishedTree(dir: string): ShownTree {
+  const root = Buffer.from(dir).toString('latin1');
+  return shown(treeOfMount(join(dir, '..data')), (target, path) => targetInVolume(target, path, root));
+}
+
+/** What a mount shows, without what no view shows. */
+export function mountedTree(dir: string): ShownTree {
+  const tree = treeOfMount(dir);
+  for (const path of tree.keys()) {
+    if (path === '.conflicts' || path.startsWith('.conflicts/')) tree.delete(path);
+  }
+  return shown(tree, (target) => target);
+}
+
+function shown(
+  tree: ReadonlyMap<string, MountedEntry>,
+  targetOf: (target: string, path: string) => string,
+): ShownTree {
+  const lines: Record<string, string> = {};
+  for (const [path, { type, mode, content }] of tree) {
+    if (type === 'symlink') lines[path] = `symlink ${targetOf(content, path)}`;
+    else if (type === 'file') lines[path] = `file 0${mode.slice(1)} ${content}`;
+    else lines[path] = `${type} 0${mode.slice(1)}`;
+  }
+  return lines;
+}
+
+/** The first differences of two trees, in words; empty when they are equal. */
+export function differences(a: ShownTree, b: ShownTree): string[] {
+  const paths = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
+  return paths
+    .filter((path) => a[path] !== b[path])
+    .map((path) => `${path}: ${a[path] ?? 'nothing'} | ${b[path] ?? 'nothing'}`);
+}
+
+/** Waits until two trees are equal, and fails with how they differ. Trees that cannot be read just now count as different. */
+export async function untilSame(
+  what: string,
+  a: () => ShownTree,
+  b: () => ShownTree,
+  limitMs = 20_000,
+): Promise<void> {
+  let last: string[] = [];
+  try {
+    await until(
+      what,
+      () => {
+        try {
+          last = differences(a(), b());
+        } catch (error) {
+          // Something was removed between listing and reading.
+          if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ESTALE') throw error;
+          last = [String(error)];
+        }
+        return last.length === 0;
+      },
+      limitMs,
+    );
+  } catch (cause) {
+    throw new Error(`${String(cause)}\n${last.slice(0, 20).join('\n')}`, { cause });
+  }
+}
