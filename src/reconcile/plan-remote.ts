@@ -197,10 +197,13 @@ class Planner {
   /** All changes of a group, or an exception. Moves that wait for each other leave their names first. */
   apply(group: readonly PushChange[], givenUp: readonly GivenUp[]): Planned[] {
     for (const change of group) this.#refuseDependent(change, givenUp);
-    const detached = new Map<PushChange, Detached>();
-    for (const change of group) {
-      if (change.movedFrom !== undefined) detached.set(change, this.#detach(change, change.movedFrom));
-    }
+    // All are found by their old paths before any leaves: one may stand above another.
+    const leaving = group.flatMap((change) =>
+      change.movedFrom === undefined ? [] : [{ change, ...this.#source(change, change.movedFrom) }],
+    );
+    const detached = new Map(
+      leaving.map(({ change, place, found }) => [change, detach(this.#work, place, found)]),
+    );
     try {
       return group.map((change) => ({ change, entry: this.#apply(change, detached.get(change)) }));
     } catch (error) {
@@ -226,9 +229,9 @@ class Planner {
     if (above !== undefined) throw new Refused('a directory above it could not be pushed');
   }
 
-  #detach(change: PushChange, source: Path): Detached {
-    const place = this.#placeOf(source, undefined);
-    return detach(this.#work, place, this.#verified(place, change.old, change));
+  #source(change: PushChange, path: Path): { readonly place: Place; readonly found: Found } {
+    const place = this.#placeOf(path, undefined);
+    return { place, found: this.#verified(place, change.old, change) };
   }
 
   #apply(change: PushChange, detached: Detached | undefined): Entry | undefined {

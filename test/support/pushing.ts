@@ -173,9 +173,11 @@ export class TestVolume {
 
   #believe(outcome: PushOutcome): void {
     const committed = outcome.changes.filter((one) => one.outcome === 'committed');
-    // Moves take what is below them along; all leave before any arrives.
+    // Moves take what is below them along, but for what moves by itself; all leave before any arrives.
     const moved: [Path, Entry][] = [];
-    for (const { change } of committed) {
+    const depth = (path: Path | undefined): number => path?.split('/').length ?? 0;
+    const deepestFirst = committed.toSorted((a, b) => depth(b.change.movedFrom) - depth(a.change.movedFrom));
+    for (const { change } of deepestFirst) {
       const from = change.movedFrom;
       if (from === undefined) continue;
       for (const [path, entry] of [...this.tree]) {
