@@ -16,7 +16,7 @@ import type { Draft } from './draft.ts';
 export const NO_STAT: DirStat = { length: 0n, space: 0n, inodes: 0n };
 
 /** What one name of an inode adds to its directory (layout 8.4): special files, links and directories count 4096. */
-export function statOf(attr: Pick<Attr, 'type' | 'length'>): DirStat {
+function statOf(attr: Pick<Attr, 'type' | 'length'>): DirStat {
   const length = attr.type === 'file' ? attr.length : 0n;
   return { length, space: allocated(length), inodes: 1n };
 }

@@ -4,7 +4,7 @@ import type { ByteString } from '../codec/kv.ts';
 import type { Path } from './entry.ts';
 
 /** The directory of conflict copies in the volume's root. No view shows it. */
-export const CONFLICTS = '.conflicts';
+const CONFLICTS = '.conflicts';
 
 /**
  * The path of a conflict copy from the volume's root: `.conflicts/<UTC time>-r<revision>-<agent id>/<path>` (design 3.3).

@@ -79,7 +79,7 @@ export function find(work: Work, place: Place): Found {
 }
 
 /** A directory that may get and lose entries. */
-export function directory(work: Work, ino: bigint): Attr {
+function directory(work: Work, ino: bigint): Attr {
   const attr = work.draft.attr(ino);
   if (attr === undefined) throw new Stale('the directory is not there any more');
   if (attr.type !== 'directory') throw new Stale('the parent is no directory any more');

@@ -242,6 +242,28 @@ describe('planPush', () => {
     expect(transaction.compares).to.have.length(2);
   });
 
+  it('compares all directories above the target of a directory that moves, also above the root of the view', () => {
+    const dir = (parent: bigint): Uint8Array => encodeAttr(attrOf('directory', { parent, nlink: 2 }));
+    const view = viewOf(
+      [
+        [{ kind: 'attr', ino: 20n }, dir(1n), 20n],
+        [{ kind: 'attr', ino: 21n }, dir(20n), 21n],
+        [{ kind: 'attr', ino: 22n }, dir(21n), 22n],
+        [{ kind: 'attr', ino: 23n }, dir(21n), 23n],
+        [{ kind: 'dentry', parent: 21n, name: 'to' }, encodeDentry({ type: 'directory', ino: 22n })],
+        [{ kind: 'dentry', parent: 21n, name: 'moved' }, encodeDentry({ type: 'directory', ino: 23n })],
+      ],
+      'absent',
+    );
+    const moved: Entry = { ...DIR, ino: 23n };
+    const change = { path: 'to/moved', movedFrom: 'moved', old: moved, new: moved };
+    const { transaction, planned } = planOf(plan(view, [change], { root: 21n }));
+    expect(planned).to.have.length(1);
+    for (const ino of [20n, 21n, 22n, 23n]) {
+      expect(transaction.compares).to.deep.include({ key: key({ kind: 'attr', ino }), modRevision: ino });
+    }
+  });
+
   it('calls damage by its name', () => {
     const view = viewOf([ROOT, [{ kind: 'dentry', parent: 1n, name: 'f' }, new Uint8Array(3)]], 'absent');
     const { givenUp } = planOf(plan(view, [{ path: 'f', old: { ...FILE, ino: 9n }, new: undefined }]));
