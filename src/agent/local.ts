@@ -1,6 +1,6 @@
 /** The local side as the loop sees it: what looks have found and nobody has dealt with yet. */
 
-import { sameEntry, type Entry, type Path } from '../reconcile/entry.ts';
+import { parentOf, sameEntry, type Entry, type Path } from '../reconcile/entry.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
 import type { Adoption, Look, Loser } from './scan.ts';
 import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.ts';
@@ -13,6 +13,8 @@ export class Local {
   readonly dirty = new Set<Path>();
   /** To be brought into the trees by a publish. */
   readonly adoptions = new Map<Path, Adoption | undefined>();
+  /** Those of them that the last look at the top found; the next one finds them again or not. */
+  #tops = new Set<Path>();
   /** Contents written over a version that is not the published one any more. */
   losers: Loser[] = [];
   /** Differ, and have not settled. */
@@ -25,6 +27,12 @@ export class Local {
     this.#ledger = ledger;
     this.#excluded = excluded;
     const { state } = ledger;
+    const orphans = [...state.slots.entries()]
+      .filter(([path]) => isOrphan(path, state.slots))
+      .map(([path]) => path);
+    if (orphans.length > 0) {
+      ledger.write([{ t: 'look', slots: orphans.map((path) => [path, null]), stale: [], same: [] }], false);
+    }
     for (const [path] of state.slots.entries()) if (this.#differs(path)) this.dirty.add(path);
     for (const path of state.ancestor.keys()) if (!state.slots.has(path)) this.dirty.add(path);
   }
@@ -63,7 +71,11 @@ export class Local {
     if (found.length > 0 || idle.size > 0 || same.length > 0) {
       this.#ledger.write([{ t: 'look', slots: found, stale: [...idle], same }], false);
     }
-    for (const [path, adoption] of look.adoptions) {
+    if (look.tops !== undefined) {
+      for (const path of this.#tops) this.adoptions.delete(path);
+      this.#tops = new Set(look.tops.keys());
+    }
+    for (const [path, adoption] of [...look.adoptions, ...(look.tops ?? [])]) {
       const before = slots.get(path);
       if (adoption === undefined && before?.type === 'file') this.#vanished.set(before.signature.ino, path);
       this.adoptions.set(path, adoption);
@@ -72,7 +84,7 @@ export class Local {
     this.busy = look.busy;
     this.problems.clear();
     for (const [path, reason] of look.problems) this.problems.set(path, reason);
-    return look.edits.size > 0 || look.adoptions.size > 0 || look.losers.length > 0;
+    return look.edits.size > 0 || this.adoptions.size > 0 || look.losers.length > 0;
   }
 
   /** The slot a path has, or is about to have. */
@@ -139,4 +151,10 @@ function withWhatWasBelow(edits: Look['edits'], slots: SlotTree): Map<Path, Slot
     for (const below of slots.below(path)) if (below !== path) all.set(below, undefined);
   }
   return all;
+}
+
+/** What stands below something that is no directory cannot be there. */
+function isOrphan(path: Path, slots: SlotTree): boolean {
+  const parent = parentOf(path);
+  return parent !== undefined && parent !== '' && slots.get(parent)?.type !== 'directory';
 }

@@ -285,6 +285,12 @@ class Publication {
     const fs = this.#fs;
     const at = this.#layout.inTree(this.#idle, path);
     const old = fs.lstat('lstat old', at);
+    if (
+      fs.lstat('lstat parent', this.#layout.inTree(this.#idle, parentOf(path) ?? ''))?.type !== 'directory'
+    ) {
+      this.#problems.set(path, 'the directory above it is not there');
+      return;
+    }
     this.#openDirectory(path);
     if (old?.type === 'directory') {
       try {

@@ -58,6 +58,8 @@ const CONNECT_PAUSE_MAX_MS = 3_000;
 const SETTLE_LOOK_MS = 60;
 /** Hints that come together are looked at together; milliseconds. */
 const HINT_MS = 5;
+/** Pause after a turn that failed; milliseconds. */
+const FAILED_PAUSE_MS = 500;
 /** Least time between two status files; milliseconds. */
 const STATUS_MS = 200;
 
@@ -99,6 +101,7 @@ class Runner {
   #storeError: string | undefined;
   #wake: (() => void) | undefined;
   #awake = false;
+  #failure: string | undefined;
   #lastScanMs = -Infinity;
   #lastStatusMs = -Infinity;
   #writtenStatus = '';
@@ -282,21 +285,27 @@ class Runner {
       if (this.#connection !== undefined) {
         waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#signal));
       }
+      this.#noteFailure(undefined);
     } catch (error) {
       if (this.#signal.aborted) return 0;
       if (error instanceof ConfigError) throw error;
-      // The store or the disk failed: the published tree stays, and the next turn tries again.
-      this.#everywhere = true;
-      log('warn', 'turn failed', {
-        reason: error instanceof Error ? error.message : String(error),
-        code: codeOf(error),
-      });
       if (!(error instanceof AgentError) && codeOf(error) === undefined) throw error;
-      waitMs = 1_000;
+      // The store or the disk failed: the published tree stays, and a later turn tries again.
+      this.#everywhere = true;
+      this.#noteFailure(error instanceof Error ? error.message : String(error));
+      await systemClock.sleep(FAILED_PAUSE_MS, this.#signal).catch(() => undefined);
     }
     if (this.#agent.settling) waitMs = Math.min(waitMs, SETTLE_LOOK_MS);
-    this.#writeStatus(false);
+    waitMs = Math.min(waitMs, this.#writeStatus(false));
     return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#o.rescanMs - systemClock.monotonicMs()));
+  }
+
+  /** A failure that repeats is logged when it comes and when it goes. */
+  #noteFailure(reason: string | undefined): void {
+    if (reason === this.#failure) return;
+    this.#failure = reason;
+    if (reason === undefined) log('info', 'turn done again');
+    else log('warn', 'turn failed', { reason });
   }
 
   #takeExtent(due: boolean): Extent | undefined {
@@ -367,9 +376,11 @@ class Runner {
     return describeProblems([...remote, ...this.#agent.allProblems()]);
   }
 
-  #writeStatus(force: boolean): void {
+  /** Writes the status when it is news; returns when it may be written again if it is too early (milliseconds). */
+  #writeStatus(force: boolean): number {
     const nowMs = systemClock.monotonicMs();
-    if (!force && nowMs - this.#lastStatusMs < STATUS_MS) return;
+    const earlyMs = this.#lastStatusMs + STATUS_MS - nowMs;
+    if (!force && earlyMs > 0) return earlyMs;
     const { state } = this.#ledger;
     const remote = this.#connection?.remote;
     const volume = this.#connection?.volume.setting.name;
@@ -391,7 +402,8 @@ class Runner {
     };
     const text = JSON.stringify(facts);
     // Unchanged facts are written again only with the scan, so that an idle agent is quiet and a dead one is told.
-    if (!force && text === this.#writtenStatus && nowMs - this.#lastStatusMs < this.#o.rescanMs) return;
+    if (!force && text === this.#writtenStatus && nowMs - this.#lastStatusMs < this.#o.rescanMs)
+      return Infinity;
     this.#lastStatusMs = nowMs;
     this.#writtenStatus = text;
     const time = new Date().toISOString();
@@ -402,5 +414,6 @@ class Runner {
     } catch (error) {
       log('warn', 'status not written', { reason: codeOf(error) ?? String(error) });
     }
+    return Infinity;
   }
 }

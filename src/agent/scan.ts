@@ -34,8 +34,10 @@ export interface Loser {
 export interface Look {
   /** In the active tree: what the path holds now (`undefined`: nothing). */
   readonly edits: Map<Path, Slot | undefined>;
-  /** At the top, in the idle tree or in `kept`: to be brought into the view (`undefined`: removed there). */
+  /** In the idle tree or in `kept`: to be brought into the view (`undefined`: removed there). */
   readonly adoptions: Map<Path, Adoption | undefined>;
+  /** The same for names at the top, all that there are; absent when the top was not looked at. */
+  tops?: Map<Path, Adoption | undefined>;
   readonly losers: Loser[];
   /** What the idle tree holds, where that is news. */
   readonly idle: Map<Path, Slot | undefined>;
@@ -86,7 +88,7 @@ export class Scanner {
 
   /** Whether something waits to settle: look again soon. */
   get waiting(): boolean {
-    return this.#settling.size > 0;
+    return !this.#settling.waiting().next().done;
   }
 
   async look(state: LedgerState, extent: Extent): Promise<Look> {
@@ -103,13 +105,13 @@ export class Scanner {
       damage: this.#damage(state),
     };
     if (look.damage !== undefined) return look;
-    const keptWaits = [...this.#settling.names()].some((name) => name.startsWith('kept:'));
+    const keptWaits = [...this.#settling.waiting()].some((name) => name.startsWith('kept:'));
     const dirs = this.#extent(extent);
     this.#settling.startRound();
     const { active } = state;
     if (active === undefined) {
       await this.#lookAtTop(state, 'a', look);
-      this.#settling.endRound();
+      this.#settling.endRound((name) => name.startsWith('top:'));
       return look;
     }
     const sightings: Sighting[] = [];
@@ -118,7 +120,7 @@ export class Scanner {
     for (const dir of dirs) await this.#lookAtIdle(state, otherTree(active), dir, extent === 'all', look);
     if (dirs.has('')) await this.#lookAtTop(state, active, look);
     if (extent === 'all' || keptWaits) this.#lookAtKept(state, look);
-    this.#settling.endRound();
+    this.#settling.endRound((name) => look.tops !== undefined && name.startsWith('top:'));
     return look;
   }
 
@@ -126,7 +128,7 @@ export class Scanner {
   #extent(extent: Extent): ReadonlySet<Path> {
     if (extent === 'all') return new Set(['']);
     const dirs = new Set(extent);
-    for (const name of this.#settling.names()) {
+    for (const name of this.#settling.waiting()) {
       const [where, path] = [name.slice(0, name.indexOf(':')), name.slice(name.indexOf(':') + 1)];
       if (where !== 'kept') dirs.add(where === 'top' ? '' : (parentOf(path) ?? ''));
     }
@@ -238,7 +240,13 @@ export class Scanner {
   #settled(where: string, path: Path, stat: FileStat | undefined, quietMs: number): boolean {
     const print =
       stat === undefined ? '-' : `${stat.type} ${stat.ino} ${stat.size} ${stat.mtimeNs} ${stat.ctimeNs}`;
-    return this.#settling.isSettled(`${where}:${path}`, print, quietMs, this.#o.clock.monotonicMs());
+    return this.#settling.isSettled(
+      `${where}:${path}`,
+      print,
+      quietMs,
+      this.#o.clock.monotonicMs(),
+      where === 'top',
+    );
   }
 
   /** The slot of what stands at `at`; `undefined` when it changed while it was read (the next look tries again). */
@@ -321,13 +329,15 @@ export class Scanner {
 
   async #lookAtTop(state: LedgerState, active: TreeName, look: Look): Promise<void> {
     const { fs, layout, excluded } = this.#o;
+    const tops = new Map<Path, Adoption | undefined>();
+    look.tops = tops;
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top.
       if (present.has(name) || excluded(name) || state.slots.get(name)?.type === 'other') continue;
       if (this.#settled('top', name, undefined, QUIET_MS.absence)) {
-        for (const path of state.slots.below(name)) look.adoptions.set(path, undefined);
+        for (const path of state.slots.below(name)) tops.set(path, undefined);
       } else {
         look.busy.add(name);
       }
@@ -352,6 +362,7 @@ export class Scanner {
     look: Look,
   ): void {
     const { fs, layout } = this.#o;
+    const tops = topsOf(look);
     const text = fs.readlink('look top', at);
     if (text === topTarget(name)) {
       this.#settling.forget(`top:${name}`);
@@ -365,8 +376,8 @@ export class Scanner {
       for (const path of [...state.slots.below(other)]) {
         const slot = state.slots.get(path);
         if (slot === undefined) continue;
-        look.adoptions.set(name + path.slice(other.length), { slot, source: layout.inTree(active, path) });
-        if (isMove) look.adoptions.set(path, undefined);
+        tops.set(name + path.slice(other.length), { slot, source: layout.inTree(active, path) });
+        if (isMove) tops.set(path, undefined);
       }
       return;
     }
@@ -390,8 +401,9 @@ export class Scanner {
 
   /** A file or link in place of whatever the view has there. */
   #adoptOver(state: LedgerState, path: Path, adoption: Adoption, look: Look): void {
-    for (const below of state.slots.below(path)) if (below !== path) look.adoptions.set(below, undefined);
-    look.adoptions.set(path, adoption);
+    const tops = topsOf(look);
+    for (const below of state.slots.below(path)) if (below !== path) tops.set(below, undefined);
+    tops.set(path, adoption);
   }
 
   /** A real directory where the link was: a union, never a removal (watch-and-flip 7, `tar x` and `rsync -a`). */
@@ -402,9 +414,9 @@ export class Scanner {
     stat: FileStat,
     look: Look,
   ): Promise<boolean> {
+    const tops = topsOf(look);
     let merged = state.slots.get(dir)?.type === 'directory';
-    if (!merged)
-      look.adoptions.set(dir, { slot: { type: 'directory', signature: signatureOf(stat) }, source: at });
+    if (!merged) tops.set(dir, { slot: { type: 'directory', signature: signatureOf(stat) }, source: at });
     for (const name of this.#list(at) ?? []) {
       const breath = this.#breathe();
       if (breath !== undefined) await breath;
@@ -429,7 +441,7 @@ export class Scanner {
         continue;
       }
       const read = this.#read(path, below, found, look);
-      if (read !== undefined) look.adoptions.set(path, { slot: read, source: below });
+      if (read !== undefined) tops.set(path, { slot: read, source: below });
     }
     if (merged && !dir.includes('/')) look.mend.add(dir);
     return merged;
@@ -463,6 +475,11 @@ export class Scanner {
       else look.losers.push({ path: record.path, slot, source: at });
     }
   }
+}
+
+/** The adoptions of a look that comes by the top. */
+function topsOf(look: Look): Map<Path, Adoption | undefined> {
+  return (look.tops ??= new Map());
 }
 
 function carriedSlot(stat: FileStat): Slot {

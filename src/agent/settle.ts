@@ -17,6 +17,7 @@ interface Unsettled {
   sinceMs: number;
   dueMs: number;
   round: number;
+  settled: boolean;
 }
 
 /** Names that differ from what is known and have not been quiet for long enough. */
@@ -30,13 +31,21 @@ export class Settling {
     this.#round += 1;
   }
 
-  /** A look is over: names it did not come by are not there any more. */
-  endRound(): void {
-    for (const [name, { round }] of this.#unsettled) if (round !== this.#round) this.#unsettled.delete(name);
+  /**
+   * A look is over: names it did not come by are not there any more. `lasting` says which of those that have settled
+   * it would have come by.
+   */
+  endRound(lasting: (name: string) => boolean): void {
+    for (const [name, { round, settled }] of this.#unsettled) {
+      if (round !== this.#round && (!settled || lasting(name))) this.#unsettled.delete(name);
+    }
   }
 
-  /** Whether the name counts now. Call it once a look; a settled name is forgotten. */
-  isSettled(name: string, fingerprint: string, quietMs: number, nowMs: number): boolean {
+  /**
+   * Whether the name counts now. Call it once a look. A settled name is forgotten, unless it `lasts`: then it counts
+   * in every look as long as it stays the same.
+   */
+  isSettled(name: string, fingerprint: string, quietMs: number, nowMs: number, lasts = false): boolean {
     if (quietMs <= 0) {
       this.#unsettled.delete(name);
       return true;
@@ -45,17 +54,26 @@ export class Settling {
     if (seen === undefined) {
       const restlessMs = this.#restless.has(name) ? RESTLESS_AGAIN_MS : RESTLESS_MS;
       const round = this.#round;
-      this.#unsettled.set(name, { fingerprint, sinceMs: nowMs, dueMs: nowMs + restlessMs, round });
+      this.#unsettled.set(name, {
+        fingerprint,
+        sinceMs: nowMs,
+        dueMs: nowMs + restlessMs,
+        round,
+        settled: false,
+      });
       return false;
     }
     seen.round = this.#round;
     if (seen.fingerprint !== fingerprint) {
       seen.fingerprint = fingerprint;
       seen.sinceMs = nowMs;
+      seen.settled = false;
     }
+    if (seen.settled) return true;
     const quiet = nowMs - seen.sinceMs >= quietMs;
     if (!quiet && nowMs < seen.dueMs) return false;
-    this.#unsettled.delete(name);
+    if (lasts) seen.settled = true;
+    else this.#unsettled.delete(name);
     if (quiet) this.#restless.delete(name);
     else this.#restless.set(name, nowMs);
     return true;
@@ -67,11 +85,7 @@ export class Settling {
   }
 
   /** Names waiting for quiet. */
-  get size(): number {
-    return this.#unsettled.size;
-  }
-
-  names(): IterableIterator<string> {
-    return this.#unsettled.keys();
+  *waiting(): Generator<string> {
+    for (const [name, { settled }] of this.#unsettled) if (!settled) yield name;
   }
 }
