@@ -22,8 +22,10 @@ export class IdPool {
 
   /** `n` numbers, ascending where they were claimed together. */
   async take(n: number, signal?: AbortSignal): Promise<bigint[]> {
-    const missing = n - this.#free.length;
-    if (missing > 0) this.#free.push(...(await this.#claim(Math.max(missing, BATCH), signal)));
+    // Again after each claim: somebody else may have taken from the pool meanwhile.
+    for (let missing = n - this.#free.length; missing > 0; missing = n - this.#free.length) {
+      this.#free.push(...(await this.#claim(Math.max(missing, BATCH), signal)));
+    }
     return this.#free.splice(0, n);
   }
 

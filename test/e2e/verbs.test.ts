@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { encodeQuota } from '../../src/codec/counter.ts';
 import { encodeKey, ROOT_INO } from '../../src/codec/key.ts';
+import { CHUNK_SIZE } from '../../src/codec/slice.ts';
 import { codeOf } from '../../src/agent/error.ts';
 import { cat } from '../../src/agent/verbs/cat.ts';
 import { format } from '../../src/agent/verbs/format.ts';
@@ -182,6 +183,20 @@ describe('the verbs', () => {
       expect(
         out.split('\n').map((line) => line.replace(/ +\d+ +\d+ +\d+ +(\d+) \S+ \S+ /, ' $1 ')),
       ).to.deep.equal(['drwxr-xr-x 4096 site', '-rw-r----- 200000 site/page.html', '']);
+    });
+
+    it('stores a file of two chunks', async function () {
+      this.timeout(60_000);
+      const local = join(folder, 'large');
+      const bytes = Buffer.alloc(
+        CHUNK_SIZE + 100_000,
+        'a pattern whose length is odd, so that no two blocks are equal',
+      );
+      writeFileSync(local, bytes);
+      expect(await put(context, { local, path: 'large' })).to.equal(0);
+      const fresh = { ...context, out: new Collected() };
+      expect(await cat(fresh, { path: 'large' })).to.equal(0);
+      expect(fresh.out.bytes.equals(bytes)).to.equal(true);
     });
 
     it('keeps the mode of a file that is there, and writes nothing when nothing changed', async () => {
