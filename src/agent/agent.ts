@@ -1,6 +1,8 @@
 /** The loop: observe both sides, reconcile, act, remember. */
 
-import { prefixRange } from '../codec/bytes.ts';
+import createDebug from 'debug';
+
+import { escapeBytes, prefixRange } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { Entry, Path } from '../reconcile/entry.ts';
@@ -23,12 +25,15 @@ import { Local } from './local.ts';
 import { log } from './log.ts';
 import { Parked } from './parked.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
-import { catchUp, publish, type Wanted } from './publish.ts';
+import { catchUp, publish, type PublishResult, type Wanted } from './publish.ts';
 import { Pusher, type ChangeOutcome } from './push.ts';
+import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
 import { Scanner, type Extent } from './scan.ts';
 import { mendTop } from './top.ts';
 import type { Volume } from './volume.ts';
+
+const debug = createDebug('etcd-etc-agent:agent');
 
 /** How the two sides are joined. */
 export interface AgentOptions {
@@ -142,6 +147,8 @@ export class Agent {
   /** Looks at the local side; `again` tells how long something needs to settle (milliseconds). */
   async look(extent: Extent): Promise<void> {
     const { ledger, fs, layout, clock } = this.#o;
+    // A publish that a full disk cut off: what it left is its own, and no edit.
+    recover({ fs, layout, ledger, clock });
     const look = await this.#scanner.look(ledger.state, extent);
     this.#noteDamage(look.damage);
     if (look.damage !== undefined) return;
@@ -217,7 +224,7 @@ export class Agent {
     const losers = this.local.losers;
     this.local.losers = [];
     for (const { path, slot, source } of losers) {
-      log('debug', 'loser', { path, from: source });
+      debug('late edit of %s at %s', escapeBytes(path), escapeBytes(source));
       const { mode, uid, gid, mtimeNs, size } = slot.signature;
       const entry = {
         type: 'file',
@@ -313,9 +320,16 @@ export class Agent {
     }
     const { fs, clock, assertOwner } = this.#o;
     const context = { fs, layout, ledger, clock, assertOwner, owners: process.getuid?.() === 0 };
-    const result = publish(context, { items: request, ancestor, revision: remote.revision });
+    let result: PublishResult;
+    try {
+      result = publish(context, { items: request, ancestor, revision: remote.revision });
+    } catch (error) {
+      // Who knows which of the staged contents are in a tree by now.
+      remote.stage.clear();
+      throw error;
+    }
     if (result.outcome === 'edited') {
-      log('debug', 'edited meanwhile', { path: result.paths[0] ?? '' });
+      debug('edited meanwhile: %s', escapeBytes(result.paths.join(' ')));
       await this.look(new Set(result.paths.map((path) => path.slice(0, Math.max(0, path.lastIndexOf('/'))))));
       return 'again';
     }
@@ -350,7 +364,7 @@ export class Agent {
     const want = wantedFor(item, links.find(item), staged);
     if (typeof want === 'string') {
       // The volume has moved on meanwhile: the next turn sees it.
-      log('debug', 'not published', { path: item.path, reason: want });
+      debug('not published: %s: %s', escapeBytes(item.path), want);
       return;
     }
     request.set(item.path, want);
@@ -547,7 +561,7 @@ export class Agent {
       return;
     }
     if (outcome.outcome !== 'committed') {
-      log('debug', 'push set aside', { path, reason: outcome.outcome });
+      debug('push set aside: %s: %s', escapeBytes(path), outcome.outcome);
       this.#pausePush(LOST_PAUSE_MS);
       if (outcome.outcome !== 'changed') this.#remoteDirty.add(path);
       return;

@@ -69,6 +69,8 @@ export type LedgerRecord =
     }
   /** Recovery has dealt with the intent. */
   | { readonly t: 'settled' }
+  /** Names at the top that are missing until their symlinks are back: nobody has removed them. Replaces the ones before. */
+  | { readonly t: 'mending'; readonly names: readonly ByteString[] }
   /** Local entries that were there before the first publish and are not pushed (`--adopt` does). */
   | { readonly t: 'unadopted'; readonly add: readonly Path[]; readonly remove: readonly Path[] }
   | { readonly t: 'ancestor'; readonly entries: Pairs<AncestorEntry>; readonly revision?: bigint }
@@ -91,6 +93,7 @@ export class LedgerState {
   readonly stale = new Map<Path, Slot | undefined>();
   readonly ancestor = new Map<Path, AncestorEntry>();
   readonly kept = new Map<string, KeptRecord>();
+  readonly mending = new Set<ByteString>();
   readonly unadopted = new Set<Path>();
   readonly parked = new Map<string, ParkedRecord>();
   /** What a push that has not been answered yet makes the volume hold. */
@@ -115,6 +118,10 @@ export class LedgerState {
         return;
       case 'settled':
         this.intent = undefined;
+        return;
+      case 'mending':
+        this.mending.clear();
+        for (const name of record.names) this.mending.add(name);
         return;
       case 'unadopted':
         for (const path of record.add) this.unadopted.add(path);
@@ -161,6 +168,7 @@ export class LedgerState {
         ancestor: [...this.ancestor],
       };
     }
+    if (this.mending.size > 0) yield { t: 'mending', names: [...this.mending] };
     if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
     for (const [name, record] of this.kept) yield { t: 'kept', name, record };
     for (const [name, record] of this.parked) yield { t: 'parked', name, record };
@@ -211,6 +219,8 @@ export class Ledger {
   #fd: number;
   #length: number;
   #compactedLength: number;
+  /** The last append failed, and may have left a part of its line. */
+  #isTorn = false;
 
   private constructor(fs: FsPort, layout: Layout, state: LedgerState, fd: number, length: number) {
     this.#fs = fs;
@@ -254,12 +264,13 @@ export class Ledger {
     return new Ledger(fs, layout, state, fd, end);
   }
 
-  /** Appends records and applies them. With `sync` they are on disk when this returns. */
+  /**
+   * Appends records and applies them. With `sync` they are on disk when this returns. Throws the disk's error; the
+   * records before the one that failed are applied then, it and those after it are not.
+   */
   write(records: readonly LedgerRecord[], sync: boolean): void {
     for (const record of records) {
-      const bytes = encode(record);
-      this.#fs.write('ledger append', this.#fd, bytes);
-      this.#length += bytes.length;
+      this.#append(encode(record));
       this.state.apply(record);
     }
     if (sync) this.#fs.fsync('ledger sync', this.#fd);
@@ -270,24 +281,50 @@ export class Ledger {
     this.#fs.close('ledger close', this.#fd);
   }
 
+  #append(bytes: Uint8Array): void {
+    if (this.#isTorn) this.#fs.ftruncate('ledger cut', this.#fd, BigInt(this.#length));
+    // A full disk may take a part of the line: the next one must not continue it.
+    this.#isTorn = true;
+    this.#fs.write('ledger append', this.#fd, bytes);
+    this.#isTorn = false;
+    this.#length += bytes.length;
+  }
+
   #compact(): void {
     const next: ByteString = `${this.#layout.ledger}.new`;
-    if (this.#fs.lstat('ledger new', next) !== undefined) this.#fs.unlink('ledger new', next);
-    const fd = this.#fs.openNew('ledger new', next);
-    let length = 0;
-    for (const record of this.state.records()) {
-      const bytes = encode(record);
-      this.#fs.write('ledger new', fd, bytes);
-      length += bytes.length;
+    // A disk that is full now may have room when the log has grown as much again.
+    this.#compactedLength = this.#length;
+    let written: { readonly fd: number; readonly length: number };
+    try {
+      written = this.#writeAfresh(next);
+    } catch {
+      return;
     }
-    this.#fs.fsync('ledger new', fd);
-    this.#fs.close('ledger new', fd);
-    this.#fs.rename('ledger replace', next, this.#layout.ledger);
-    this.#fs.syncDir('ledger replace', this.#layout.state);
+    const { fd, length } = written;
     this.#fs.close('ledger close', this.#fd);
-    this.#fd = this.#fs.openAppend('ledger open', this.#layout.ledger);
+    this.#fd = fd;
     this.#length = length;
     this.#compactedLength = length;
+    this.#fs.syncDir('ledger replace', this.#layout.state);
+  }
+
+  #writeAfresh(next: ByteString): { readonly fd: number; readonly length: number } {
+    if (this.#fs.lstat('ledger new', next) !== undefined) this.#fs.unlink('ledger new', next);
+    const fd = this.#fs.openAppend('ledger new', next);
+    let length = 0;
+    try {
+      for (const record of this.state.records()) {
+        const bytes = encode(record);
+        this.#fs.write('ledger new', fd, bytes);
+        length += bytes.length;
+      }
+      this.#fs.fsync('ledger new', fd);
+      this.#fs.rename('ledger replace', next, this.#layout.ledger);
+    } catch (error) {
+      this.#fs.close('ledger new', fd);
+      throw error;
+    }
+    return { fd, length };
   }
 }
 

@@ -21,6 +21,13 @@ export interface OpenState {
   close(): Promise<void>;
 }
 
+interface RecoverContext {
+  readonly fs: FsPort;
+  readonly layout: Layout;
+  readonly ledger: Ledger;
+  readonly clock: Clock;
+}
+
 /**
  * Makes the state directory, proves that it shares a mount with DIR, takes the lock, reads the ledger and recovers.
  * Throws ConfigError for a DIR that is missing, no directory, or served by another agent.
@@ -38,7 +45,7 @@ export async function openState(fs: FsPort, layout: Layout, clock: Clock): Promi
     const token = randomUUID();
     const tokenPath = `${layout.state}/owner`;
     writeToken(fs, tokenPath, token);
-    recover(fs, layout, ledger, clock);
+    recover({ fs, layout, ledger, clock });
     return {
       ledger,
       assertOwner: () => {
@@ -111,8 +118,8 @@ function writeToken(fs: FsPort, path: ByteString, token: string): void {
   fs.rename('owner', next, path);
 }
 
-/** Brings ledger and trees together again after a crash at any point of a publish. */
-function recover(fs: FsPort, layout: Layout, ledger: Ledger, clock: Clock): void {
+/** Brings ledger and trees together again after a publish that a crash or a failing disk cut off at any point. */
+export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
   const { state } = ledger;
   const { intent } = state;
   if (intent === undefined) return;

@@ -336,6 +336,10 @@ export class Scanner {
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top.
       if (present.has(name) || excluded(name) || state.slots.get(name)?.type === 'other') continue;
+      if (state.mending.has(name)) {
+        look.mend.add(name);
+        continue;
+      }
       if (this.#settled('top', name, undefined, QUIET_MS.absence)) {
         for (const path of state.slots.below(name)) tops.set(path, undefined);
       } else {

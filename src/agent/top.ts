@@ -24,8 +24,9 @@ export function mendTop(
   paths: Iterable<Path>,
   slotAt: (path: Path) => Slot | undefined,
 ): void {
-  const { fs, layout } = context;
-  const names = new Set<ByteString>();
+  const { fs, layout, ledger } = context;
+  // What an earlier call began and did not finish is missing at the top.
+  const names = new Set<ByteString>(ledger.state.mending);
   for (const path of paths) names.add(path.split('/', 1)[0] ?? path);
   let changed = false;
   for (const name of names) {
@@ -36,17 +37,22 @@ export function mendTop(
     if (slot === undefined ? stat === undefined : ours) continue;
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
-    if (stat !== undefined && stat.type !== 'symlink') setAside(context, name, at, stat, slotAt);
+    if (stat !== undefined && stat.type !== 'symlink') {
+      if (slot !== undefined) ledger.write([{ t: 'mending', names: [...ledger.state.mending, name] }], true);
+      setAside(context, name, at, stat, slotAt);
+    }
     if (slot === undefined) {
       if (stat?.type === 'symlink') fs.unlink('unlink top', at);
     } else {
       const next = `${layout.stage}/t-${name.length}`;
+      if (fs.lstat('symlink top', next) !== undefined) fs.unlink('symlink top', next);
       fs.symlink('symlink top', topTarget(name), next);
       fs.rename('symlink top', next, at);
     }
     changed = true;
   }
   if (changed) fs.syncDir('sync top', layout.root);
+  if (ledger.state.mending.size > 0) ledger.write([{ t: 'mending', names: [] }], false);
 }
 
 /** Whether every file below a real directory is the very inode that the tree holds there. */
