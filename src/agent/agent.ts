@@ -384,8 +384,13 @@ export class Agent {
   }
 
   #passGuard(toLocal: readonly Change[], toRemote: readonly Change[]): boolean {
-    const files = [...this.#o.ledger.state.ancestor.values()].filter(({ type }) => type === 'file').length;
-    const guard = guardAgainstMassDelete({ files, toLocal, toRemote, maxPercent: this.#o.maxDeletePercent });
+    const removes = ({ new: next }: Change): boolean => next === undefined;
+    const isSafe = !toLocal.some(removes) && !toRemote.some(removes);
+    const isFile = ({ type }: AncestorEntry): boolean => type === 'file';
+    const files = isSafe ? 0 : [...this.#o.ledger.state.ancestor.values()].filter(isFile).length;
+    const guard = isSafe
+      ? undefined
+      : guardAgainstMassDelete({ files, toLocal, toRemote, maxPercent: this.#o.maxDeletePercent });
     if (guard !== this.#guard && guard !== undefined) log('error', 'guard tripped', { reason: guard });
     if (guard === undefined && this.#guard !== undefined) log('info', 'guard released');
     this.#guard = guard;

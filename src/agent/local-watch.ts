@@ -1,10 +1,13 @@
 /** chokidar as a hint that a look is due; the scan is the truth. */
 
 import { watch, type FSWatcher } from 'chokidar';
+import createDebug from 'debug';
 
 import type { ByteString } from '../codec/kv.ts';
 import { pathFromText } from './fs.ts';
 import type { WatchPort } from './ports.ts';
+
+const debug = createDebug('etcd-etc-agent:local');
 
 /**
  * Watches DIR and the directories of both trees. Files are ignored and raw events are the hints: chokidar 5 would
@@ -32,6 +35,7 @@ export class ChokidarWatch implements WatchPort {
     this.#watcher = watcher;
     watcher.on('raw', (_event, _name, details: unknown) => {
       const path = watchedPath(details);
+      debug('hint %s', path);
       // A name that is not UTF-8 came mangled: look anywhere.
       onHint(path === undefined || path.includes('\ufffd') ? undefined : pathFromText(path));
     });

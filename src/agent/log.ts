@@ -2,10 +2,11 @@
 
 import { escapeBytes } from '../codec/bytes.ts';
 
-export type LogLevel = 'error' | 'warn' | 'info' | 'debug';
+/** What is below info goes to `debug`, one namespace a file. */
+export type LogLevel = 'error' | 'warn' | 'info';
 export type LogFormat = 'text' | 'json';
 
-const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info', 'debug'];
+const LEVELS: readonly LogLevel[] = ['error', 'warn', 'info'];
 const BYTE_FIELDS: ReadonlySet<string> = new Set(['path', 'key', 'from', 'to', 'name']);
 
 let format: LogFormat = 'text';

@@ -143,10 +143,16 @@ export class Remote {
   async list(signal?: AbortSignal): Promise<void> {
     const { store, volume } = this.#o;
     const index = new InodeIndex();
-    const ranges = [this.#metaRange()];
     const strip = volume.prefix.length;
-    const load = (kv: Kv): void => index.load({ ...kv, key: kv.key.slice(strip) });
+    let setting: Kv | undefined;
+    const load = (kv: Kv, range: number): void => {
+      if (range === 0) index.load({ ...kv, key: kv.key.slice(strip) });
+      else setting = kv;
+    };
+    const ranges = [this.#metaRange(), this.#settingRange()];
     const revision = await store.snapshot(ranges, load, signal === undefined ? {} : { signal });
+    this.#noteSetting(setting?.value);
+    if (this.#gone !== undefined) return;
     this.#index = index;
     this.#view = new RemoteView(index, { subdir: this.#o.subdir, hidden: this.#o.hidden });
     this.#holds = new HoldTracker(index, (dentry) => this.#inView(dentry));
@@ -195,13 +201,18 @@ export class Remote {
       try {
         await this.list(signal);
         this.#o.onChange();
-        return;
+        if (this.#gone === undefined) return;
       } catch (error) {
         if (signal.aborted) throw error;
         log('warn', 'listing failed', { reason: error instanceof Error ? error.message : String(error) });
-        await clock.sleep(RELIST_PAUSE_MS * (0.5 + clock.random()), signal);
       }
+      await clock.sleep(RELIST_PAUSE_MS * (0.5 + clock.random()), signal);
     }
+  }
+
+  #settingRange(): KeyRange {
+    const start = this.#o.volume.prefix + encodeKey({ kind: 'setting' });
+    return { start, end: `${start}\0` };
   }
 
   #metaRange(): KeyRange {
@@ -245,21 +256,23 @@ export class Remote {
   }
 
   #onSetting(events: readonly StoreEvent[]): void {
-    for (const event of events) {
-      this.#gone = this.#whyGone(event);
-      if (this.#gone !== undefined)
-        log('error', 'volume is not the one that was opened', { reason: this.#gone });
-    }
+    const last = events.at(-1);
+    if (last !== undefined) this.#noteSetting(last.type === 'put' ? last.kv.value : undefined);
     this.#o.onChange();
   }
 
-  #whyGone(event: StoreEvent): string | undefined {
-    if (event.type === 'delete') return 'the setting of the volume was deleted';
+  #noteSetting(value: Uint8Array | undefined): void {
+    const gone = this.#whyGone(value);
+    if (gone !== undefined && gone !== this.#gone) log('error', 'the volume is gone', { reason: gone });
+    if (gone === undefined && this.#gone !== undefined) log('info', 'the volume is back');
+    this.#gone = gone;
+  }
+
+  #whyGone(value: Uint8Array | undefined): string | undefined {
+    if (value === undefined) return 'its setting was deleted';
     try {
-      const { uuid } = decodeSetting(event.kv.value);
-      return uuid === this.#o.volume.setting.uuid
-        ? undefined
-        : `the volume was replaced by one with UUID ${uuid}`;
+      const { uuid } = decodeSetting(value);
+      return uuid === this.#o.volume.setting.uuid ? undefined : `another one, ${uuid}, is in its place`;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }

@@ -101,6 +101,7 @@ class Runner {
   #storeError: string | undefined;
   #wake: (() => void) | undefined;
   #awake = false;
+  readonly #watchErrors = new Set<string>();
   #failure: string | undefined;
   #lastScanMs = -Infinity;
   #lastStatusMs = -Infinity;
@@ -184,8 +185,16 @@ class Runner {
     this.#watch = new ChokidarWatch(this.#layout.root, this.#layout.state);
     await this.#watch.start(
       (dir) => this.#onHint(dir),
-      (error) => log('warn', 'watching files failed', { reason: error.message }),
+      (error) => this.#onWatchError(error),
     );
+  }
+
+  /** chokidar tells the same of every directory when a limit is reached: once is enough, the scan goes on. */
+  #onWatchError(error: Error): void {
+    const code = codeOf(error) ?? error.message;
+    if (this.#watchErrors.has(code)) return;
+    this.#watchErrors.add(code);
+    log('warn', 'watching files failed, changes are found by the scan', { reason: error.message });
   }
 
   #onHint(dir: ByteString | undefined): void {

@@ -34,10 +34,11 @@ function verdict(
   where: string,
 ): string | undefined {
   const removed = changes.filter(({ old, new: next }) => old?.type === 'file' && next === undefined).length;
-  if (removed < FEW_FILES || removed * 100 <= files * maxPercent) return undefined;
   // A moved file is a removal and an addition: only what is left counts.
   const added = changes.filter(({ old, new: next }) => old === undefined && next?.type === 'file').length;
   const lost = removed - added;
-  if (lost < FEW_FILES || lost * 100 <= files * maxPercent) return undefined;
+  // A side that became empty is suspicious however little was there; that one file of one goes is not.
+  const isEmptied = lost >= files && files > 1;
+  if ((lost < FEW_FILES && !isEmptied) || lost * 100 <= files * maxPercent) return undefined;
   return `${lost} of ${files} files would be removed ${where} has lost them: if that is meant, start once with --max-delete 100`;
 }
