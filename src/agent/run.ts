@@ -229,8 +229,9 @@ class Runner {
           await store.close();
           throw error;
         }
-        this.#storeError = error instanceof Error ? error.message : String(error);
-        log('warn', 'store not reachable', { reason: this.#storeError });
+        const reason = error instanceof Error ? error.message : String(error);
+        if (reason !== this.#storeError) log('warn', 'store not usable', { reason });
+        this.#storeError = reason;
         this.#wakeUp();
         const pauseMs = Math.min(CONNECT_PAUSE_MAX_MS, CONNECT_PAUSE_MS * 2 ** failures);
         await systemClock.sleep(pauseMs * (0.5 + systemClock.random()), this.#signal);
