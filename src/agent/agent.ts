@@ -7,7 +7,6 @@ import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { Entry, Path } from '../reconcile/entry.ts';
 import { findMoves } from '../reconcile/moves.ts';
-import type { PushChange } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import { guardAgainstMassDelete } from '../reconcile/safety.ts';
 import { LimitError } from './error.ts';

@@ -130,18 +130,22 @@ export function parseDuration(name: string, text: string): number {
 
 /** The options' values by flag: what was typed, else the environment, else the default. */
 export class OptionValues {
-  readonly #values = new Map<string, unknown>();
+  readonly #values = new Map<string, OptionValue>();
 
   /** `flags` holds only what was typed. Throws ConfigError for a value that the option does not take. */
   constructor(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv) {
     for (const spec of OPTIONS) {
-      const value = flags[spec.name] ?? fromEnvironment(spec, env) ?? spec.default;
-      if (spec.choices !== undefined && value !== undefined && !spec.choices.includes(String(value))) {
+      const value = typed(flags[spec.name]) ?? fromEnvironment(spec, env) ?? spec.default;
+      if (
+        spec.choices !== undefined &&
+        value !== undefined &&
+        !(typeof value === 'string' && spec.choices.includes(value))
+      ) {
         throw new ConfigError(
           `--${spec.name} is one of ${spec.choices.join(', ')}, not ${JSON.stringify(value)}`,
         );
       }
-      this.#values.set(spec.name, value);
+      if (value !== undefined) this.#values.set(spec.name, value);
     }
   }
 
@@ -150,12 +154,13 @@ export class OptionValues {
   }
 
   text(name: string): string {
-    return String(this.#values.get(name) ?? '');
+    const value = this.#values.get(name) ?? '';
+    return typeof value === 'object' ? value.join(',') : String(value);
   }
 
   list(name: string): string[] {
     const value = this.#values.get(name);
-    return Array.isArray(value) ? value.map(String) : [];
+    return typeof value === 'object' ? [...value] : [];
   }
 
   durationMs(name: string): number {
@@ -169,7 +174,17 @@ export class OptionValues {
   }
 }
 
-function fromEnvironment(spec: OptionSpec, env: NodeJS.ProcessEnv): unknown {
+type OptionValue = string | number | boolean | readonly string[];
+
+/** What yargs read for a flag. */
+function typed(value: unknown): OptionValue | undefined {
+  if (Array.isArray(value)) return value.map(String);
+  return typeof value === 'string' || typeof value === 'number' || typeof value === 'boolean'
+    ? value
+    : undefined;
+}
+
+function fromEnvironment(spec: OptionSpec, env: NodeJS.ProcessEnv): OptionValue | undefined {
   const text = env[spec.env];
   if (text === undefined || text === '') return undefined;
   if (spec.type === 'list') return text.split(',').filter((part) => part !== '');

@@ -79,7 +79,7 @@ interface Context {
 }
 
 /** Deepest paths first, so that a directory comes after what it holds. */
-export function deepestFirst(a: Path, b: Path): number {
+function deepestFirst(a: Path, b: Path): number {
   return depthOf(b) - depthOf(a);
 }
 

@@ -97,7 +97,7 @@ class Runner {
   #watch: ChokidarWatch | undefined;
   #connection: Connection | undefined;
   #connecting: Promise<void> | undefined;
-  #fatal: unknown;
+  #fatal: Error | undefined;
   #storeError: string | undefined;
   #wake: (() => void) | undefined;
   #awake = false;
@@ -152,7 +152,7 @@ class Runner {
     this.#connecting = this.#connectAndFollow();
     this.#connecting.catch((error: unknown) => {
       if (this.#signal.aborted) return;
-      this.#fatal = error;
+      this.#fatal = error instanceof Error ? error : new Error(String(error));
       this.#wakeUp();
     });
     const startMs = systemClock.monotonicMs();

@@ -542,7 +542,7 @@ function movedPaths(sightings: readonly Sighting[]): ReadonlySet<Path> {
 }
 
 /** SHA-256 of a file; `undefined` when it changed while it was read. Throws Node's error when it cannot be opened. */
-export function digestOf(fs: FsPort, at: ByteString, stat: FileStat): string | undefined {
+function digestOf(fs: FsPort, at: ByteString, stat: FileStat): string | undefined {
   const fd = fs.openRead('digest', at);
   try {
     const hash = createHash('sha256');

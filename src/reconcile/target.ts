@@ -32,7 +32,9 @@ export function targetInVolume(text: string, linkPath: Path, root: string): stri
   if (text.startsWith('/')) {
     if (!text.startsWith(`${root}/`)) return text;
     const [first, ...rest] = text.slice(root.length + 1).split('/');
-    return first !== undefined && TREE_NAMES.has(first) && rest.length > 0 ? `${root}/${rest.join('/')}` : text;
+    return first !== undefined && TREE_NAMES.has(first) && rest.length > 0
+      ? `${root}/${rest.join('/')}`
+      : text;
   }
   const parts = text.split('/');
   const climb = climbIndex(parts, linkPath);
