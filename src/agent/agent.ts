@@ -7,6 +7,7 @@ import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { Entry, Path } from '../reconcile/entry.ts';
 import { findMoves } from '../reconcile/moves.ts';
+import { inheritOwners } from '../reconcile/owners.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import { guardAgainstMassDelete } from '../reconcile/safety.ts';
 import { LimitError } from './error.ts';
@@ -266,7 +267,7 @@ export class Agent {
       // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
       if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
     }
-    return reconcile({ ancestor, local, remote: changed, owners: process.getuid?.() === 0 });
+    return reconcile({ ancestor, local, remote: changed, owners: isRoot() });
   }
 
   #agree({ agreed }: Reconciled): void {
@@ -318,7 +319,7 @@ export class Agent {
       }
     }
     const { fs, clock, assertOwner } = this.#o;
-    const context = { fs, layout, ledger, clock, assertOwner, owners: process.getuid?.() === 0 };
+    const context = { fs, layout, ledger, clock, assertOwner, owners: isRoot() };
     let result: PublishResult;
     try {
       result = publish(context, { items: request, ancestor, revision: remote.revision });
@@ -423,7 +424,7 @@ export class Agent {
   #startPush(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
     if (this.#push !== undefined || this.#o.carryOnly || this.#mode === 'pull') return Infinity;
     const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
-    const due = this.#withoutUnwritable(changes);
+    const due = this.#withoutUnwritable(this.#withOwners(changes, connection.remote));
     if (due.length === 0 && this.parked.size === 0) return Infinity;
     if (leftMs > 0) return leftMs;
     this.#push = this.#runPush(due, connection, signal)
@@ -453,6 +454,10 @@ export class Agent {
     this.#pushFailures += 1;
     this.#pushAfterMs = clock.monotonicMs() + (error instanceof LimitError ? REFUSED_RETRY_MS : pauseMs);
     log('warn', 'push failed', { reason: error instanceof Error ? error.message : String(error) });
+  }
+
+  #withOwners(changes: readonly Change[], remote: Remote): readonly Change[] {
+    return isRoot() ? changes : inheritOwners(changes, (path) => remote.tree.get(path), remote.rootOwner);
   }
 
   /** What this program does not push yet stays local, as a problem. */
@@ -501,7 +506,7 @@ export class Agent {
   }
 
   async #pushCopies(connection: Connection, signal: AbortSignal): Promise<void> {
-    const copies = this.parked.pushes();
+    const copies = this.parked.pushes(isRoot() ? undefined : connection.remote.rootOwner);
     if (copies.length === 0) return;
     const names = new Map(copies.map(({ name, change }) => [change.path, name]));
     const { changes } = await this.#pusherFor(connection).push(
@@ -601,6 +606,11 @@ export class Agent {
       log('warn', 'problem', { path, reason });
     }
   }
+}
+
+/** Whether owners can be given away. */
+function isRoot(): boolean {
+  return process.getuid?.() === 0;
 }
 
 /** A local change that this mode does not push, taken back: the path becomes what the volume has. */

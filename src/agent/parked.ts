@@ -3,6 +3,7 @@
 import type { ByteString } from '../codec/kv.ts';
 import { CONFLICT_DIRECTORY_MODE, conflictMode, conflictPath } from '../reconcile/conflict-path.ts';
 import type { Entry, FileEntry, Path, SymlinkEntry } from '../reconcile/entry.ts';
+import type { Owner } from '../reconcile/owners.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
 import type { Layout } from './layout.ts';
 import type { Ledger, ParkedRecord } from './ledger.ts';
@@ -64,13 +65,13 @@ export class Parked {
     log('warn', 'conflict', { path, reason });
   }
 
-  /** The copies that are due, as changes from the volume's root. */
-  pushes(): ParkedPush[] {
+  /** The copies that are due, as changes from the volume's root; `owner` takes the place of the files' own. */
+  pushes(owner: Owner | undefined): ParkedPush[] {
     const { ledger, agentId, subdir, clock } = this.#o;
     return [...ledger.state.parked].map(([name, record]) => {
       const lost = subdir === '' ? record.path : `${subdir}/${record.path}`;
       const path = conflictPath(lost, { timeNs: clock.nowNs(), revision: record.revision, agentId });
-      return { name, change: copyOf(record, path) };
+      return { name, change: copyOf(record, path, owner ?? record.entry) };
     });
   }
 
@@ -83,15 +84,11 @@ export class Parked {
   }
 }
 
-function copyOf({ entry }: ParkedRecord, path: Path): PushChange {
+function copyOf({ entry }: ParkedRecord, path: Path, { uid, gid }: Owner): PushChange {
+  const owned = { ...entry, uid, gid };
   const copy: Entry =
-    entry.type === 'file' ? { ...entry, ino: 0n, nlink: 1, mode: conflictMode(entry.mode) } : entry;
-  return {
-    path,
-    old: undefined,
-    new: copy,
-    makeParents: { mode: CONFLICT_DIRECTORY_MODE, uid: entry.uid, gid: entry.gid },
-  };
+    owned.type === 'file' ? { ...owned, ino: 0n, nlink: 1, mode: conflictMode(owned.mode) } : owned;
+  return { path, old: undefined, new: copy, makeParents: { mode: CONFLICT_DIRECTORY_MODE, uid, gid } };
 }
 
 function sameBytes(a: Entry, b: Entry): boolean {

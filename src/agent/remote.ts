@@ -6,10 +6,12 @@ import { blockRange } from '../codec/block.ts';
 import type { BlockCodecs } from '../codec/compress.ts';
 import type { ByteString, KeyRange, Kv, StoreEvent } from '../codec/kv.ts';
 import { prefixRange } from '../codec/bytes.ts';
+import { DecodeError } from '../codec/error.ts';
 import { encodeKey } from '../codec/key.ts';
 import { decodeSetting } from '../codec/setting.ts';
 import { RemoteView, type RemoteFile } from '../reconcile/assemble.ts';
 import { join, type Path } from '../reconcile/entry.ts';
+import type { Owner } from '../reconcile/owners.ts';
 import { HoldTracker } from '../reconcile/hold.ts';
 import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
@@ -101,6 +103,11 @@ export class Remote {
   /** Inode of the view's root; `undefined` while the subdirectory does not exist. */
   get root(): bigint | undefined {
     return this.#view.root;
+  }
+  /** Owner of the view's root; root's while there is none. */
+  get rootOwner(): Owner {
+    const attr = this.root === undefined ? undefined : this.#index.get(this.root)?.attr?.value;
+    return attr === undefined || attr instanceof DecodeError ? { uid: 0, gid: 0 } : attr;
   }
   /** The paths at which an inode is shown. */
   pathsOf(ino: bigint): Path[] {

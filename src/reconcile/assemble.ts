@@ -10,7 +10,7 @@ import { join, type DirectoryEntry, type Path, type SpecialEntry, type SymlinkEn
 import { contentKey } from './extents.ts';
 import type { DentryName, InodeIndex, InodeRecord, StoredDentry, Touched } from './inode-index.ts';
 
-export { fileExtents, type Extent } from './extents.ts';
+export { fileExtents } from './extents.ts';
 
 /** A file of the volume whose content has not been read. */
 export interface RemoteFile {
