@@ -362,7 +362,8 @@ class Publication {
       ? ledger.state.stale.get(path)
       : ledger.state.slots.get(path);
     const known = expected !== undefined && sameKind(expected, stat) && expected.signature.ino === stat.ino;
-    if (stat.type !== 'file' && known) return;
+    // What is only carried is nobody's edit, and links and special files cannot be written late.
+    if (known && (stat.type !== 'file' || expected.type === 'other')) return;
     let name: string;
     // Two publishes within one tick of the clock number their inodes alike.
     do name = `${this.#serial}-${(this.#counter += 1)}`;

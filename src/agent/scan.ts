@@ -456,7 +456,7 @@ export class Scanner {
     for (const [name, record] of state.kept) {
       const at = `${layout.kept}/${name}`;
       const stat = fs.lstat('look kept', at);
-      if (stat === undefined) {
+      if (stat === undefined || this.#o.excluded(record.path)) {
         look.kept.set(name, null);
         continue;
       }
