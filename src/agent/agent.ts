@@ -157,10 +157,15 @@ export class Agent {
       const at = `${layout.kept}/${name}`;
       if (record === null && fs.lstat('release kept', at) !== undefined) fs.unlink('release kept', at);
     }
+    // Only names that came or went: one that stays may be on its way out at the top.
+    const tops = [...look.edits].flatMap(([path, slot]) =>
+      path.includes('/') || this.#o.excluded(path) || ledger.state.slots.has(path) === (slot !== undefined)
+        ? []
+        : [path],
+    );
     this.local.absorb(look);
     // A name that somebody made in the tree itself gets its link at the top, and a link that leads nowhere goes. What
     // else stands at the top has its own look, once it has settled.
-    const tops = [...look.edits.keys()].filter((path) => !path.includes('/') && !this.#o.excluded(path));
     const missing = tops.filter((name) => {
       const stat = fs.lstat('look top', layout.top(name));
       return stat === undefined || stat.type === 'symlink';
