@@ -29,7 +29,7 @@ import { catchUp, publish, type PublishResult, type Wanted } from './publish.ts'
 import { Pusher, type ChangeOutcome } from './push.ts';
 import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
-import { Scanner, type Extent } from './scan.ts';
+import { Scanner, type Extent, type Look } from './scan.ts';
 import { mendTop } from './top.ts';
 import type { Volume } from './volume.ts';
 
@@ -163,7 +163,7 @@ export class Agent {
         ? []
         : [path],
     );
-    this.local.absorb(look);
+    if (this.local.absorb(look)) debug('look: %s', describeLook(look));
     // A name that somebody made in the tree itself gets its link at the top, and a link that leads nowhere goes. What
     // else stands at the top has its own look, once it has settled.
     const missing = tops.filter((name) => {
@@ -611,6 +611,23 @@ export class Agent {
       log('warn', 'problem', { path, reason });
     }
   }
+}
+
+function describeLook(look: Look): string {
+  const paths = (label: string, names: Iterable<Path>): string => {
+    const list = [...names].map(escapeBytes);
+    return list.length === 0 ? '' : `${label} ${list.join(' ')}; `;
+  };
+  const { edits, adoptions, tops, losers } = look;
+  return (
+    paths('edited', edits.keys()) +
+    paths('found', adoptions.keys()) +
+    paths('at the top', tops?.keys() ?? []) +
+    paths(
+      'late',
+      losers.map(({ path }) => path),
+    )
+  );
 }
 
 /** Whether owners can be given away. */

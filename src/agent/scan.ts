@@ -11,6 +11,7 @@ import type { LedgerState } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { QUIET_MS, Settling } from './settle.ts';
 import { sameKind, sameSignature, sameSlotContent, signatureOf, type Slot } from './slot.ts';
+import { statInTree } from './tree-stat.ts';
 
 /** Calls between two breaths of the event loop. */
 const BREATH = 200;
@@ -115,9 +116,15 @@ export class Scanner {
       return look;
     }
     const sightings: Sighting[] = [];
-    for (const dir of dirs) await this.#lookAtActive(state, active, dir, extent === 'all', sightings);
+    const deep = extent === 'all';
+    for (const dir of dirs) {
+      if (this.#isDirectory(active, dir)) await this.#lookAtActive(state, active, dir, deep, sightings);
+    }
     this.#judgeActive(state, active, sightings, look);
-    for (const dir of dirs) await this.#lookAtIdle(state, otherTree(active), dir, extent === 'all', look);
+    const idle = otherTree(active);
+    for (const dir of dirs) {
+      if (this.#isDirectory(idle, dir)) await this.#lookAtIdle(state, idle, dir, deep, look);
+    }
     if (dirs.has('')) await this.#lookAtTop(state, active, look);
     if (extent === 'all' || keptWaits) this.#lookAtKept(state, look);
     this.#settling.endRound((name) => look.tops !== undefined && name.startsWith('top:'));
@@ -133,6 +140,11 @@ export class Scanner {
       if (where !== 'kept') dirs.add(where === 'top' ? '' : (parentOf(path) ?? ''));
     }
     return dirs;
+  }
+
+  /** A hint may name what is a symlink by now; what is behind it is none of ours. */
+  #isDirectory(tree: TreeName, dir: Path): boolean {
+    return statInTree(this.#o.fs, 'look', this.#o.layout, tree, dir)?.type === 'directory';
   }
 
   #damage(state: LedgerState): string | undefined {
@@ -252,6 +264,7 @@ export class Scanner {
   /** The slot of what stands at `at`; `undefined` when it changed while it was read (the next look tries again). */
   #read(path: Path, at: ByteString, stat: FileStat, look: Look, top = false): Slot | undefined {
     const { fs, layout } = this.#o;
+    if (this.#o.excluded(path)) return carriedSlot(stat);
     const signature = signatureOf(stat);
     if (stat.type === 'directory') return { type: 'directory', signature };
     if (stat.type === 'symlink') {
@@ -469,7 +482,11 @@ export class Scanner {
       }
       const onlyCtime = sameButCtime(record.slot, stat);
       if (!this.#settled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content)) continue;
-      const slot = this.#read(record.path, at, stat, look);
+      // Our own link moved the ctime. What not even its owner may read is known by its size and mtime alone.
+      const slot =
+        onlyCtime && !canOpen(fs, at)
+          ? { ...record.slot, signature: signatureOf(stat) }
+          : this.#read(record.path, at, stat, look);
       if (slot === undefined) continue;
       look.kept.set(name, { path: record.path, slot });
       if (slot.type !== 'file' || sameSlotContent(slot, record.slot)) continue;
@@ -539,6 +556,15 @@ function movedPaths(sightings: readonly Sighting[]): ReadonlySet<Path> {
     if (files.length > 0 && others.length === 0) moved.add(path);
   }
   return moved;
+}
+
+function canOpen(fs: FsPort, at: ByteString): boolean {
+  try {
+    fs.close('look kept', fs.openRead('look kept', at));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** SHA-256 of a file; `undefined` when it changed while it was read. Throws Node's error when it cannot be opened. */
