@@ -346,9 +346,18 @@ export class Scanner {
     look.tops = tops;
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
+    for (const name of names) {
+      const at = layout.top(name);
+      const stat = fs.lstat('look top', at);
+      if (stat === undefined || excluded(name)) continue;
+      if (stat.type === 'symlink') this.#lookAtTopLink(state, active, name, at, stat, present, look);
+      else if (stat.type === 'file') this.#lookAtTopFile(state, name, at, stat, look);
+      else if (stat.type === 'directory') await this.#lookAtTopDirectory(state, name, at, stat, look);
+    }
     for (const name of state.slots.namesIn('')) {
-      // Carried entries of the tree have no name at the top.
-      if (present.has(name) || excluded(name) || state.slots.get(name)?.type === 'other') continue;
+      // Carried entries of the tree have no name at the top; one that a link was moved from is settled already.
+      if (present.has(name) || tops.has(name) || excluded(name) || state.slots.get(name)?.type === 'other')
+        continue;
       if (state.mending.has(name)) {
         look.mend.add(name);
         continue;
@@ -358,14 +367,6 @@ export class Scanner {
       } else {
         look.busy.add(name);
       }
-    }
-    for (const name of names) {
-      const at = layout.top(name);
-      const stat = fs.lstat('look top', at);
-      if (stat === undefined || excluded(name)) continue;
-      if (stat.type === 'symlink') this.#lookAtTopLink(state, active, name, at, stat, present, look);
-      else if (stat.type === 'file') this.#lookAtTopFile(state, name, at, stat, look);
-      else if (stat.type === 'directory') await this.#lookAtTopDirectory(state, name, at, stat, look);
     }
   }
 
