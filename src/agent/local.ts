@@ -71,6 +71,7 @@ export class Local {
     if (found.length > 0 || idle.size > 0 || same.length > 0) {
       this.#ledger.write([{ t: 'look', slots: found, stale: [...idle], same }], false);
     }
+    this.#noteInKept(look.edits);
     if (look.tops !== undefined) {
       for (const path of this.#tops) this.adoptions.delete(path);
       this.#tops = new Set(look.tops.keys());
@@ -85,6 +86,16 @@ export class Local {
     this.problems.clear();
     for (const [path, reason] of look.problems) this.problems.set(path, reason);
     return look.edits.size > 0 || this.adoptions.size > 0 || look.losers.length > 0;
+  }
+
+  /** An edited inode that has a name in `kept` as well is no late edit there once it has left the tree. */
+  #noteInKept(edits: Look['edits']): void {
+    if (edits.size === 0) return;
+    for (const [name, { path, slot: before }] of this.#state.kept) {
+      const slot = edits.get(path);
+      if (slot === undefined || slot.signature.ino !== before.signature.ino) continue;
+      this.#ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
+    }
   }
 
   /** The slot a path has, or is about to have. */

@@ -1,11 +1,11 @@
 /**
  * Puts a tree on disk so that a reader sees the old one or the new one (design 4.3; watch-and-flip 5).
  *
- * 1. Bring attributes of staged contents into place; nothing is visible yet.
+ * 1. Flush staged contents and give them their attributes; nothing is visible yet.
  * 2. Log the intent: what the idle tree is about to hold, and which inodes leave it.
  * 3. Change the idle tree: removals deepest first, then directories, then files. A replaced inode is linked into `kept`
  *    before it loses a name.
- * 4. Sync what is new.
+ * 4. Sync the directories.
  * 5. Look once more at the changed paths of the active tree: an edit that came meanwhile stops this publish.
  * 6. Flip `..data` by renaming a symlink. The commit point.
  * 7. Mend the names at the top: new ones, real files that a symlink replaces again, removed ones.
@@ -22,6 +22,7 @@ import { readAll, type AncestorEntry, type Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { sameKind, sameSignature, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
 import { mendTop } from './top.ts';
+import { statInTree } from './tree-stat.ts';
 
 /** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
 const SYNC_EACH_LIMIT = 20;
@@ -160,6 +161,19 @@ class Publication {
     const { state } = this.#context.ledger;
     for (const [path] of state.stale) this.#work.set(path, this.#asActive(path, state.slots.get(path)));
     for (const [path, wanted] of this.#request.items) this.#work.set(path, wanted);
+    for (const [path, wanted] of [...this.#work]) if (wanted !== undefined) this.#keepDirectories(path);
+  }
+
+  /** A directory stays, whatever the volume says, as long as the tree carries something in it. */
+  #keepDirectories(path: Path): void {
+    const { slots } = this.#context.ledger.state;
+    for (let dir = parentOf(path); dir !== undefined && dir !== ''; dir = parentOf(dir)) {
+      if (!this.#work.has(dir) || this.#work.get(dir)?.type === 'directory') continue;
+      const slot = slots.get(dir);
+      if (slot?.type !== 'directory') continue;
+      this.#work.set(dir, this.#asActive(dir, slot));
+      this.#problems.set(dir, 'the volume has no directory here any more, and it holds local entries');
+    }
   }
 
   #asActive(path: Path, slot: Slot | undefined): Wanted | undefined {
@@ -177,13 +191,25 @@ class Publication {
     }
   }
 
-  // Step 1.
+  // Step 1. A file is flushed while it can still be opened: its mode may deny that to its owner.
   #prepareStaged(): void {
-    const done = new Set<ByteString>();
+    const staged = new Map<ByteString, Attributes>();
     for (const wanted of this.#request.items.values()) {
-      if (wanted?.type !== 'file' || !('attributes' in wanted) || done.has(wanted.source)) continue;
-      done.add(wanted.source);
-      this.#setAttributes(wanted.source, wanted.attributes);
+      if (wanted?.type === 'file' && 'attributes' in wanted) staged.set(wanted.source, wanted.attributes);
+    }
+    const flushed = staged.size <= SYNC_EACH_LIMIT || this.#syncAll();
+    for (const [source, attributes] of staged) {
+      if (staged.size <= SYNC_EACH_LIMIT || !flushed) this.#syncFile(source);
+      this.#setAttributes(source, attributes);
+    }
+  }
+
+  #syncFile(path: ByteString): void {
+    const fd = this.#fs.openRead('sync file', path);
+    try {
+      this.#fs.fsync('sync file', fd);
+    } finally {
+      this.#fs.close('sync file', fd);
     }
   }
 
@@ -241,7 +267,7 @@ class Publication {
 
   #remove(path: Path): void {
     const at = this.#layout.inTree(this.#idle, path);
-    const stat = this.#fs.lstat('lstat removed', at);
+    const stat = this.#statIdle('lstat removed', path);
     if (stat === undefined) return;
     this.#openDirectory(path);
     if (stat.type !== 'directory') {
@@ -261,8 +287,8 @@ class Publication {
 
   #placeDirectory(path: Path): void {
     const at = this.#layout.inTree(this.#idle, path);
-    const stat = this.#fs.lstat('lstat directory', at);
-    if (stat?.type === 'directory') return;
+    const stat = this.#statIdle('lstat directory', path);
+    if (stat?.type === 'directory' || !this.#hasParent(path)) return;
     this.#openDirectory(path);
     if (stat !== undefined) {
       this.#keep(path, at, stat);
@@ -275,22 +301,29 @@ class Publication {
     const wanted = this.#work.get(path);
     if (wanted?.type !== 'directory') return;
     const at = this.#layout.inTree(this.#idle, path);
+    if (this.#statIdle('lstat directory', path)?.type !== 'directory') return;
     const { mode, uid, gid } = wanted.attributes;
     if (this.#context.owners) this.#fs.lchown('chown directory', at, uid, gid);
     this.#fs.chmod('chmod directory', at, mode & 0o777);
     this.#opened.delete(at);
   }
 
+  #statIdle(label: string, path: Path): FileStat | undefined {
+    return statInTree(this.#fs, label, this.#layout, this.#idle, path);
+  }
+
+  /** Whether something can be put at a path; if not, that is its problem. */
+  #hasParent(path: Path): boolean {
+    if (this.#statIdle('lstat parent', parentOf(path) ?? '')?.type === 'directory') return true;
+    this.#problems.set(path, 'the directory above it is not there');
+    return false;
+  }
+
   #place(path: Path, wanted: Exclude<Wanted, { type: 'directory' }>): void {
     const fs = this.#fs;
     const at = this.#layout.inTree(this.#idle, path);
-    const old = fs.lstat('lstat old', at);
-    if (
-      fs.lstat('lstat parent', this.#layout.inTree(this.#idle, parentOf(path) ?? ''))?.type !== 'directory'
-    ) {
-      this.#problems.set(path, 'the directory above it is not there');
-      return;
-    }
+    const old = this.#statIdle('lstat old', path);
+    if (!this.#hasParent(path)) return;
     this.#openDirectory(path);
     if (old?.type === 'directory') {
       try {
@@ -392,21 +425,12 @@ class Publication {
     this.#opened.set(dir, stat.mode);
   }
 
-  // Step 4. Without it a power cut leaves empty files behind a valid `..data` (watch-and-flip 6).
+  // Step 4. Without it and the flush in step 1 a power cut leaves empty files behind a valid `..data` (watch-and-flip 6).
   #sync(): void {
-    const staged = [...this.#request.items].filter(
-      ([, wanted]) => wanted?.type === 'file' && 'attributes' in wanted,
-    );
-    if (staged.length > SYNC_EACH_LIMIT && this.#syncAll()) return;
-    for (const [path] of staged) {
-      const at = this.#layout.inTree(this.#idle, path);
-      if (this.#fs.lstat('sync file', at)?.type !== 'file') continue;
-      const fd = this.#fs.openRead('sync file', at);
-      this.#fs.fsync('sync file', fd);
-      this.#fs.close('sync file', fd);
-    }
+    if (this.#touchedDirs.size > SYNC_EACH_LIMIT && this.#syncAll()) return;
     for (const dir of this.#touchedDirs) {
-      if (this.#fs.lstat('sync directory', dir) !== undefined) this.#fs.syncDir('sync directory', dir);
+      if (this.#fs.lstat('sync directory', dir)?.type === 'directory')
+        this.#fs.syncDir('sync directory', dir);
     }
   }
 
@@ -425,7 +449,7 @@ class Publication {
     const { slots } = this.#context.ledger.state;
     const edited: Path[] = [];
     for (const path of this.#request.items.keys()) {
-      const stat = this.#fs.lstat('look before flip', this.#layout.inTree(this.#active, path));
+      const stat = statInTree(this.#fs, 'look before flip', this.#layout, this.#active, path);
       if (!sameButCtime(slots.get(path), stat)) edited.push(path);
     }
     return edited;
@@ -467,7 +491,7 @@ class Publication {
     const { state } = this.#context.ledger;
     return paths.map((path): [Path, Slot | null] => {
       const wanted = this.#work.get(path);
-      const stat = this.#fs.lstat('lstat placed', this.#layout.inTree(this.#idle, path));
+      const stat = this.#statIdle('lstat placed', path);
       // A carried name that vanished meanwhile keeps its slot: the next look sees a removal.
       if (stat === undefined) return [path, wanted === undefined ? null : (state.slots.get(path) ?? null)];
       const signature = signatureOf(stat);

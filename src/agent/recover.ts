@@ -8,10 +8,10 @@ import { codeOf, ConfigError } from './error.ts';
 import { otherTree, type Layout } from './layout.ts';
 import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
 import { acquireLock, type Lock } from './lock.ts';
-import type { FsPort } from './ports.ts';
+import type { Clock, FileStat, FsPort } from './ports.ts';
 import { mendTop } from './top.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
-import type { Clock } from './ports.ts';
+import { statInTree } from './tree-stat.ts';
 
 /** The state of DIR, locked. */
 export interface OpenState {
@@ -129,7 +129,7 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
   const found = new Map<Path, Slot | null>();
   for (const [path, intended] of intent.slots) {
     const held = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
-    found.set(path, slotInTree(fs, layout.inTree(intent.tree, path), intended, held));
+    found.set(path, slotInTree(statInTree(fs, 'recover', layout, intent.tree, path), intended, held));
   }
   const records: LedgerRecord[] = [];
   if (target === `..${intent.tree}`) {
@@ -161,8 +161,7 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
  * What stands at a path that a publish was about to change: the intended inode, the one it held before, or, when somebody wrote
  * there, what is known to have been (so that the look sees the difference).
  */
-function slotInTree(fs: FsPort, at: ByteString, intended: Slot | null, held: Slot | undefined): Slot | null {
-  const stat = fs.lstat('recover', at);
+function slotInTree(stat: FileStat | undefined, intended: Slot | null, held: Slot | undefined): Slot | null {
   if (stat === undefined) return null;
   for (const slot of [intended, held]) {
     if (slot === null || slot === undefined || !sameKind(slot, stat)) continue;

@@ -210,7 +210,7 @@ export class ServedDirectory {
   get #context(): Parameters<typeof catchUp>[0] {
     const { fs: port, layout, ledger, clock } = this;
     const { assertOwner } = this.state;
-    return { fs: port, layout, ledger, clock, assertOwner, owners: process.getuid?.() === 0 };
+    return { fs: port, layout, ledger, clock, assertOwner, owners: process.geteuid?.() === 0 };
   }
 
   /** One look, taken in as the agent does. */
@@ -226,7 +226,11 @@ export class ServedDirectory {
     }
     this.local.absorb(look);
     const tops = [...look.edits.keys()].filter((path) => !path.includes('/') && !this.#excluded(path));
-    mendTop({ fs: port, layout, ledger, clock }, [...tops, ...look.mend], (path) =>
+    const missing = tops.filter((name) => {
+      const stat = port.lstat('look top', layout.top(name));
+      return stat === undefined || stat.type === 'symlink';
+    });
+    mendTop({ fs: port, layout, ledger, clock }, [...missing, ...look.mend], (path) =>
       ledger.state.slots.get(path),
     );
     return look;
@@ -244,7 +248,7 @@ export class ServedDirectory {
         // A new signature of the same entry is no news: a crash between our own link and its record leaves that.
         if (describe(slot) !== describe(before.get(path))) findings.edits.push(`${path} ${describe(slot)}`);
       }
-      for (const [path, adoption] of look.adoptions)
+      for (const [path, adoption] of [...look.adoptions, ...(look.tops ?? [])])
         findings.adoptions.push(`${path} ${describe(adoption?.slot)}`);
       for (const { path, slot } of look.losers) findings.losers.push(`${path} ${describe(slot)}`);
       for (const [path, problem] of look.problems) findings.problems.set(path, problem);
@@ -279,7 +283,7 @@ export function fileLine(path: Path, text: string, mode = 0o644): string {
 }
 
 function owner(): { readonly uid: number; readonly gid: number } {
-  return { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  return { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
 }
 
 /** Removes a tree whatever its modes. */

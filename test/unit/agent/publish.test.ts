@@ -1,0 +1,368 @@
+import fs from 'node:fs';
+import { createServer } from 'node:net';
+import { expect } from 'chai';
+
+import type { FsPort } from '../../../src/agent/ports.ts';
+import { wantedForAdoption } from '../../../src/agent/items.ts';
+import { asNobody } from '../../support/nobody.ts';
+import {
+  fileLine,
+  NOTHING_FOUND,
+  removeTree,
+  ServedDirectory,
+  temporaryDirectory,
+  unflushedFs,
+} from '../../support/served-directory.ts';
+import {
+  dir,
+  file,
+  lines,
+  MTIME_NS,
+  raw,
+  readText,
+  readTree,
+  symlink,
+  type Nodes,
+} from '../../support/tree-on-disk.ts';
+
+const excluded = (path: string): boolean => path.endsWith('.swp') || path === 'carried';
+
+async function serve(work: (served: ServedDirectory) => void | Promise<void>, port?: FsPort): Promise<void> {
+  const served = await ServedDirectory.open({ excluded, ...(port === undefined ? {} : { fs: port }) });
+  try {
+    await work(served);
+  } finally {
+    await served.remove();
+  }
+}
+
+/** Publishes each tree in turn, and checks what readers see, that it is no edit, and that both trees end up alike. */
+async function publishInTurn(served: ServedDirectory, ...trees: readonly Nodes[]): Promise<void> {
+  const { root } = served;
+  for (const [index, tree] of trees.entries()) {
+    expect(served.publish(tree, BigInt(index + 1)).outcome).to.equal('published');
+    expect(readTree(fs.realpathSync(`${root}/..data`)), `tree ${index}`).to.deep.equal(lines(tree));
+    const tops = Object.keys(tree).filter((path) => !path.includes('/'));
+    expect(namesAtTop(root)).to.deep.equal(tops.sort());
+    for (const name of tops)
+      expect(fs.readlinkSync(raw(`${root}/${name}`), 'latin1')).to.equal(`..data/${name}`);
+    expect(await served.lookUntilSettled(), `tree ${index}`).to.deep.equal(NOTHING_FOUND);
+    expect(fs.readdirSync(served.layout.stage)).to.deep.equal([]);
+    expect(served.ledger.state.revision).to.equal(BigInt(index + 1));
+  }
+  served.catchUp();
+  for (const tree of ['..a', '..b']) {
+    // A tree that never held anything is not made.
+    if (fs.existsSync(`${root}/${tree}`))
+      expect(readTree(`${root}/${tree}`), tree).to.deep.equal(lines(trees.at(-1)!));
+  }
+  expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+}
+
+function namesAtTop(root: string): string[] {
+  const own = ['..a', '..b', '..data', '..etcd-etc-agent'];
+  return fs
+    .readdirSync(raw(root), 'latin1')
+    .filter((name) => !own.includes(name))
+    .sort();
+}
+
+function inodeOf(path: string): number {
+  return fs.lstatSync(raw(path)).ino;
+}
+
+describe('publish', () => {
+  const CASES: readonly { readonly title: string; readonly trees: readonly Nodes[] }[] = [
+    { title: 'an empty tree', trees: [{}] },
+    {
+      title: 'a first tree',
+      trees: [{ f: file('one'), d: dir(), 'd/g': file('two', 0o600), l: symlink('d/g') }],
+    },
+    { title: 'a changed file', trees: [{ f: file('one') }, { f: file('two') }, { f: file('three') }] },
+    { title: 'a changed mode', trees: [{ f: file('one') }, { f: file('one', 0o600) }] },
+    { title: 'a removed file', trees: [{ f: file('one'), g: file('two') }, { f: file('one') }] },
+    { title: 'a tree that becomes empty', trees: [{ f: file('one'), d: dir(), 'd/g': file('two') }, {}] },
+    { title: 'a file that comes back', trees: [{ f: file('one') }, {}, { f: file('one') }] },
+    { title: 'a file that becomes a directory', trees: [{ x: file('x') }, { x: dir(), 'x/y': file('y') }] },
+    { title: 'a directory that becomes a file', trees: [{ x: dir(), 'x/y': file('y') }, { x: file('x') }] },
+    { title: 'a file that becomes a symlink', trees: [{ x: file('x') }, { x: symlink('y') }] },
+    { title: 'a symlink that becomes a file', trees: [{ x: symlink('y') }, { x: file('x') }] },
+    {
+      title: 'a directory that becomes a symlink',
+      trees: [{ x: dir(), 'x/y': file('y') }, { x: symlink('y') }],
+    },
+    {
+      title: 'a symlink that becomes a directory',
+      trees: [{ x: symlink('y') }, { x: dir(), 'x/y': file('y') }],
+    },
+    {
+      title: 'type changes below the top',
+      trees: [
+        { d: dir(), 'd/f': file('f'), 'd/e': dir(), 'd/e/g': file('g'), 'd/l': symlink('f') },
+        { d: dir(), 'd/f': dir(), 'd/f/g': file('g'), 'd/e': symlink('f'), 'd/l': file('l') },
+        { d: dir(), 'd/f': symlink('l'), 'd/e': file('e'), 'd/l': dir() },
+      ],
+    },
+    { title: 'a retargeted symlink', trees: [{ l: symlink('one') }, { l: symlink('two') }] },
+    { title: 'empty directories', trees: [{ d: dir(), 'd/e': dir(0o700) }, { d: dir() }] },
+    {
+      title: 'directories closed to writing',
+      trees: [
+        { d: dir(0o555), 'd/e': dir(0o500), 'd/e/f': file('one') },
+        { d: dir(0o555), 'd/e': dir(0o500), 'd/e/f': file('two'), 'd/e/g': file('three') },
+        { d: dir(0o555), 'd/e': dir(0o755) },
+        {},
+      ],
+    },
+    {
+      title: 'files of every mode',
+      trees: [
+        { a: file('a', 0), b: file('b', 0o777), c: file('c', 0o444), d: file('d', 0o200) },
+        { a: file('A', 0), b: file('b', 0), c: file('C', 0o444), d: file('d', 0o600) },
+      ],
+    },
+    {
+      title: 'names of 255 bytes, and of any bytes',
+      trees: [
+        {
+          ['x'.repeat(255)]: file('long'),
+          'caf\xe9': dir(),
+          'caf\xe9/\xff\xfe': file('bytes'),
+          'new\nline \\': file(''),
+        },
+        { ['x'.repeat(255)]: file('longer'), 'caf\xe9': dir(), 'caf\xe9/\xff\xfe': symlink('\xff') },
+      ],
+    },
+    {
+      title: 'names that are reserved at the top only',
+      trees: [{ d: dir(), 'd/..data': symlink('..a'), 'd/..a': dir(), 'd/..a/f': file('f') }],
+    },
+    { title: 'more files than are flushed one by one', trees: [many(30, 'x'), many(30, 'y')] },
+    { title: 'an empty file', trees: [{ f: file('') }, { f: file('x') }, { f: file('') }] },
+  ];
+
+  for (const { title, trees } of CASES) {
+    it(title, () => serve((served) => publishInTurn(served, ...trees)));
+    it(`${title}, without privileges`, () =>
+      asNobody(() => serve((served) => publishInTurn(served, ...trees))));
+  }
+
+  it('keeps unchanged files as one inode in both trees, and changes no inode that is visible', () =>
+    serve((served) => {
+      const { root } = served;
+      served.publish({ same: file('same'), f: file('one') });
+      served.catchUp();
+      const [same, old] = [inodeOf(served.at('same')), inodeOf(served.at('f'))];
+      expect(inodeOf(served.inIdle('same'))).to.equal(same);
+      served.publish({ same: file('same'), f: file('one', 0o600) });
+      expect(inodeOf(served.at('same'))).to.equal(same);
+      expect(inodeOf(served.inIdle('same'))).to.equal(same);
+      // A new mode is a new inode; readers of the old tree see the old one.
+      expect(inodeOf(served.at('f'))).to.not.equal(old);
+      expect(inodeOf(served.inIdle('f'))).to.equal(old);
+      expect(fs.readdirSync(root).sort()).to.include.members(['..a', '..b']);
+    }));
+
+  it('gives files their mtime, and hard links one inode', () =>
+    serve((served) => {
+      served.publish({ one: file('text', 0o644, 'x'), d: dir(), 'd/two': file('text', 0o644, 'x') });
+      const stat = fs.statSync(served.at('one'), { bigint: true });
+      expect(stat.mtimeNs).to.equal(MTIME_NS);
+      expect(inodeOf(served.at('d/two'))).to.equal(Number(stat.ino));
+    }));
+
+  it('links what was replaced into kept until its time is over', () =>
+    serve(async (served) => {
+      served.publish({ f: file('one') });
+      const old = inodeOf(served.at('f'));
+      served.publish({ f: file('two') });
+      // The idle tree holds it still: nothing is kept yet.
+      expect(inodeOf(served.inIdle('f'))).to.equal(old);
+      served.publish({ f: file('three') });
+      const [name] = fs.readdirSync(served.layout.kept);
+      expect(inodeOf(`${served.layout.kept}/${name}`)).to.equal(old);
+      await served.lookUntilSettled();
+      served.clock.pass(11 * 60_000);
+      await served.lookUntilSettled();
+      expect(fs.readdirSync(served.layout.kept)).to.deep.equal([]);
+    }));
+
+  it('numbers kept inodes anew when two publishes fall into one tick of the clock', () =>
+    serve((served) => {
+      const now = served.clock.nowNs();
+      served.clock.nowNs = () => now;
+      for (const text of ['one', 'two', 'three', 'four', 'five']) served.publish({ f: file(text) });
+      expect(fs.readdirSync(served.layout.kept)).to.have.length(3);
+      expect(readText(served.at('f'))).to.equal('five');
+    }));
+
+  it('stops before the flip when the path was edited in between, and tells which', () =>
+    serve(async (served) => {
+      served.publish({ f: file('one'), g: file('one') });
+      served.catchUp();
+      const items = served.items({ f: file('two'), g: file('two') });
+      fs.writeFileSync(`${served.root}/f`, 'edited here');
+      const result = served.publishItems(items, []);
+      expect(result).to.deep.equal({ outcome: 'edited', paths: ['f'] });
+      expect(readText(served.at('f'))).to.equal('edited here');
+      expect(readText(served.at('g'))).to.equal('one');
+      expect((await served.lookUntilSettled()).edits).to.deep.equal([fileLine('f', 'edited here')]);
+      // The next one wins knowingly, and the edit's inode is kept.
+      expect(served.publish({ f: file('two'), g: file('two') }).outcome).to.equal('published');
+      expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+    }));
+
+  it('stops also for an edit by rename, a removal and a new type', () =>
+    serve((served) => {
+      served.publish({ d: dir(), 'd/f': file('one'), 'd/g': file('one'), 'd/h': file('one') });
+      served.catchUp();
+      const next: Nodes = {
+        d: dir(),
+        'd/f': file('2'),
+        'd/g': file('2'),
+        'd/h': file('2'),
+        'd/i': file('2'),
+      };
+      const items = served.items(next);
+      fs.writeFileSync(served.at('d/tmp'), 'x');
+      fs.renameSync(served.at('d/tmp'), served.at('d/f'));
+      fs.unlinkSync(served.at('d/g'));
+      fs.unlinkSync(served.at('d/h'));
+      fs.mkdirSync(served.at('d/h'));
+      fs.writeFileSync(served.at('d/i'), 'made here');
+      const result = served.publishItems(items, []);
+      expect(result).to.deep.equal({ outcome: 'edited', paths: ['d/f', 'd/g', 'd/h', 'd/i'] });
+    }));
+
+  it('carries what the volume does not own through flips, in both trees', () =>
+    serve(async (served) => {
+      served.publish({ d: dir(), 'd/f': file('one') });
+      served.catchUp();
+      fs.writeFileSync(served.at('d/.f.swp'), 'swap');
+      const socket = createServer();
+      await new Promise<void>((resolve) => socket.listen(served.at('d/s'), resolve));
+      fs.writeFileSync(`${served.root}/carried`, 'at the top');
+      const swap = inodeOf(served.at('d/.f.swp'));
+      const special = inodeOf(served.at('d/s'));
+      await served.lookUntilSettled();
+      for (const text of ['two', 'three', 'four']) {
+        served.publish({ d: dir(), 'd/f': file(text) });
+        expect(inodeOf(served.at('d/.f.swp'))).to.equal(swap);
+        expect(inodeOf(served.at('d/s'))).to.equal(special);
+        // The editor goes on writing.
+        fs.appendFileSync(served.at('d/.f.swp'), text);
+        expect((await served.lookUntilSettled()).edits).to.deep.equal([]);
+      }
+      expect(readText(served.at('d/.f.swp'))).to.equal('swaptwothreefour');
+      expect(readText(`${served.root}/carried`)).to.equal('at the top');
+      fs.unlinkSync(served.at('d/.f.swp'));
+      await served.lookUntilSettled();
+      served.publish({ d: dir(), 'd/f': file('five') });
+      served.publish({ d: dir(), 'd/f': file('six') });
+      expect(fs.readdirSync(served.at('d')).sort()).to.deep.equal(['f', 's']);
+      expect(fs.readdirSync(served.inIdle('d')).sort()).to.deep.equal(['f', 's']);
+      await new Promise((resolve) => socket.close(resolve));
+    }));
+
+  it('keeps a directory that the volume removed while it carries something, as a problem', () =>
+    serve(async (served) => {
+      served.publish({ d: dir(), 'd/f': file('one') });
+      served.catchUp();
+      fs.writeFileSync(served.at('d/.f.swp'), 'swap');
+      await served.lookUntilSettled();
+      const result = served.publish({});
+      expect(result.outcome === 'published' && [...result.problems.keys()]).to.deep.equal(['d']);
+      expect(fs.readdirSync(served.at('d'))).to.deep.equal(['.f.swp']);
+      expect(fs.readlinkSync(`${served.root}/d`)).to.equal('..data/d');
+      expect((await served.lookUntilSettled()).edits).to.deep.equal([]);
+    }));
+
+  it('removes nothing behind a symlink that a directory has become again', () =>
+    serve(async (served) => {
+      const outside = temporaryDirectory();
+      fs.writeFileSync(`${outside}/g`, 'not ours');
+      const linked: Nodes = { d: dir(), 'd/e': symlink(outside) };
+      const unlinked: Nodes = { d: dir(), 'd/e': dir(), 'd/e/g': file('ours') };
+      for (const tree of [linked, unlinked, linked, unlinked, linked]) {
+        served.publish(tree);
+        expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+        served.catchUp();
+        expect(readText(`${outside}/g`)).to.equal('not ours');
+        expect(fs.readdirSync(outside)).to.deep.equal(['g']);
+        expect(readTree(`${served.root}/..a`)).to.deep.equal(lines(tree));
+        expect(readTree(`${served.root}/..b`)).to.deep.equal(lines(tree));
+      }
+      removeTree(outside);
+    }));
+
+  it('gives a symlink that climbs out of the view one more level on disk', () =>
+    serve(async (served) => {
+      served.publish({
+        l: symlink('../outside'),
+        d: dir(),
+        'd/l': symlink('../../outside'),
+        in: symlink('d/l'),
+      });
+      expect(fs.readlinkSync(served.at('l'))).to.equal('../../outside');
+      expect(fs.readlinkSync(served.at('d/l'))).to.equal('../../../outside');
+      expect(fs.readlinkSync(served.at('in'))).to.equal('d/l');
+      expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      served.catchUp();
+      expect(fs.readlinkSync(served.inIdle('l'))).to.equal('../../outside');
+      expect(inodeOf(served.inIdle('l'))).to.equal(inodeOf(served.at('l')));
+    }));
+
+  it('links an adopted inode as it is into both trees', () =>
+    serve(async (served) => {
+      served.publish({ f: file('one') });
+      served.catchUp();
+      fs.writeFileSync(`${served.root}/sed`, 'by sed');
+      fs.renameSync(`${served.root}/sed`, `${served.root}/f`);
+      const look = await served.lookUntilSettled();
+      expect(look.adoptions).to.deep.equal([fileLine('f', 'by sed')]);
+      const adoption = served.local.adoptions.get('f')!;
+      expect(wantedForAdoption(adoption)).to.include({ type: 'file', source: `${served.root}/f` });
+      served.publish({ f: file('one') });
+      served.catchUp();
+      const inode = inodeOf(`${served.root}/f`);
+      expect(inodeOf(served.at('f'))).to.equal(inode);
+      expect(inodeOf(served.inIdle('f'))).to.equal(inode);
+    }));
+
+  it('copies where the kernel forbids a link', () => {
+    const refusing: FsPort = {
+      ...unflushedFs,
+      link: (label, from, to) => {
+        // Only names in the trees have inodes of somebody else's.
+        if (from.includes('/..a/') || from.includes('/..b/'))
+          throw Object.assign(new Error(), { code: 'EPERM' });
+        unflushedFs.link(label, from, to);
+      },
+    };
+    return serve(async (served) => {
+      served.publish({ f: file('one'), g: file('g', 0o600) });
+      served.catchUp();
+      expect(readTree(`${served.root}/..b`)).to.deep.equal(lines({ f: file('one'), g: file('g', 0o600) }));
+      served.publish({ f: file('two'), g: file('g', 0o600) });
+      served.publish({ f: file('three'), g: file('g', 0o600) });
+      expect(readText(served.at('f'))).to.equal('three');
+      expect((await served.lookUntilSettled()).edits).to.deep.equal([]);
+    }, refusing);
+  });
+
+  it('stops when another agent has taken the directory over', () =>
+    serve((served) => {
+      served.publish({ f: file('one') });
+      fs.writeFileSync(`${served.layout.state}/owner`, 'somebody else');
+      expect(() => served.publish({ f: file('two') })).to.throw(
+        'another agent has taken this directory over',
+      );
+      expect(readText(served.at('f'))).to.equal('one');
+    }));
+});
+
+function many(count: number, text: string): Nodes {
+  return Object.fromEntries(
+    Array.from({ length: count }, (_, index) => [`f${index}`, file(`${text}${index}`)]),
+  );
+}
