@@ -58,6 +58,8 @@ const CONNECT_PAUSE_MAX_MS = 3_000;
 const SETTLE_LOOK_MS = 60;
 /** Hints that come together are looked at together; milliseconds. */
 const HINT_MS = 5;
+/** How long a push may take to end when the agent is told to stop; milliseconds. */
+const GRACE_MS = 5_000;
 /** Pause after a turn that failed; milliseconds. */
 const FAILED_PAUSE_MS = 500;
 /** Least time between two status files; milliseconds. */
@@ -87,7 +89,9 @@ class Runner {
   readonly #o: RunOptions;
   readonly #layout: Layout;
   readonly #ledger: Ledger;
+  /** The loop ends; what is under way may finish. */
   readonly #signal: AbortSignal;
+  /** Everything ends. */
   readonly #stop = new AbortController();
   readonly #agent: Agent;
   readonly #subdir: readonly ByteString[];
@@ -117,7 +121,7 @@ class Runner {
     this.#o = options;
     this.#layout = layout;
     this.#ledger = ledger;
-    this.#signal = AbortSignal.any([signal, this.#stop.signal]);
+    this.#signal = signal;
     this.#subdir = pathFromText(options.subdir)
       .split('/')
       .filter((part) => part !== '');
@@ -151,7 +155,7 @@ class Runner {
     if (!this.#o.once) await this.#startWatching();
     this.#connecting = this.#connectAndFollow();
     this.#connecting.catch((error: unknown) => {
-      if (this.#signal.aborted) return;
+      if (this.#stop.signal.aborted) return;
       this.#fatal = error instanceof Error ? error : new Error(String(error));
       this.#wakeUp();
     });
@@ -173,8 +177,10 @@ class Runner {
   }
 
   async close(): Promise<void> {
-    this.#stop.abort();
     await this.#watch?.close();
+    // A push under way is given the time to end; its outcome is read back by the next start otherwise.
+    await Promise.race([this.#agent.idle(), systemClock.sleep(GRACE_MS, this.#stop.signal)]);
+    this.#stop.abort();
     await this.#agent.idle();
     await this.#connection?.store.close();
     await this.#connecting?.catch(() => undefined);
@@ -221,10 +227,10 @@ class Runner {
     for (let failures = 0; ; failures += 1) {
       try {
         this.#connection ??= await this.#open(store);
-        await this.#connection.remote.list(this.#signal);
+        await this.#connection.remote.list(this.#stop.signal);
         break;
       } catch (error) {
-        if (this.#signal.aborted) throw error;
+        if (this.#stop.signal.aborted) throw error;
         if (!this.#isPassing(error)) {
           await store.close();
           throw error;
@@ -234,16 +240,16 @@ class Runner {
         this.#storeError = reason;
         this.#wakeUp();
         const pauseMs = Math.min(CONNECT_PAUSE_MAX_MS, CONNECT_PAUSE_MS * 2 ** failures);
-        await systemClock.sleep(pauseMs * (0.5 + systemClock.random()), this.#signal);
+        await systemClock.sleep(pauseMs * (0.5 + systemClock.random()), this.#stop.signal);
       }
     }
     this.#storeError = undefined;
     this.#wakeUp();
-    if (!this.#o.once) await this.#connection.remote.follow(this.#signal);
+    if (!this.#o.once) await this.#connection.remote.follow(this.#stop.signal);
   }
 
   async #open(store: Connection['store']): Promise<Connection> {
-    const volume = await openVolume(store, this.#o.address, this.#signal);
+    const volume = await openVolume(store, this.#o.address, this.#stop.signal);
     const owner = { uuid: volume.setting.uuid, subdir: this.#subdir.join('/') };
     const known = this.#ledger.state.owner;
     if (known === undefined) this.#ledger.write([{ t: 'owner', format: 1, owner }], true);
@@ -293,7 +299,7 @@ class Runner {
         if (extent === 'all') this.#lastScanMs = systemClock.monotonicMs();
       }
       if (this.#connection !== undefined) {
-        waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#signal));
+        waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#stop.signal));
       }
       this.#noteFailure(undefined);
     } catch (error) {
