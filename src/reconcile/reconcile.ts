@@ -44,7 +44,7 @@ class Reconciliation {
   readonly #agreed = new Map<Path, Entry | undefined>();
   readonly #toLocal = new Map<Path, Change>();
   readonly #toRemote = new Map<Path, Change>();
-  readonly #conflicts: Conflict[] = [];
+  readonly #conflicts = new Map<Path, Conflict>();
 
   constructor(input: ReconcileInput) {
     this.#input = input;
@@ -59,7 +59,7 @@ class Reconciliation {
       agreed: this.#agreed,
       toLocal: [...this.#toLocal.values()],
       toRemote: [...this.#toRemote.values()],
-      conflicts: this.#conflicts,
+      conflicts: [...this.#conflicts.values()],
     };
   }
 
@@ -77,8 +77,9 @@ class Reconciliation {
     const a = this.#input.ancestor.get(path);
     const l = this.#local(path);
     const r = this.#remote(path);
-    if (sameEntry(l, r) && !this.#ownersDiffer(a, r)) {
-      this.#agreed.set(path, r);
+    if (sameEntry(l, r)) {
+      if (this.#ownersDiffer(a, r)) this.#toLocal.set(path, { path, old: l, new: r });
+      else this.#agreed.set(path, r);
       return;
     }
     if (sameEntry(l, a)) {
@@ -117,10 +118,10 @@ class Reconciliation {
   #editBeatsDelete(path: Path, a: Entry | undefined, l: Entry | undefined, r: Entry | undefined): void {
     if (l === undefined) {
       this.#toLocal.set(path, { path, old: undefined, new: r });
-      this.#conflicts.push({ path, ancestor: a, local: l, remote: r, winner: 'remote' });
+      this.#conflicts.set(path, { path, ancestor: a, local: l, remote: r, winner: 'remote' });
     } else {
       this.#toRemote.set(path, { path, old: undefined, new: carryOver(l, undefined) });
-      this.#conflicts.push({ path, ancestor: a, local: l, remote: r, winner: 'local' });
+      this.#conflicts.set(path, { path, ancestor: a, local: l, remote: r, winner: 'local' });
     }
   }
 
@@ -141,65 +142,61 @@ class Reconciliation {
   }
 
   // The remote version stays in place, the local one is kept elsewhere.
-  #lose(path: Path, a: Entry | undefined, l: Entry, r: Entry): void {
-    this.#conflicts.push({ path, ancestor: a, local: l, remote: r, winner: 'remote' });
+  #lose(path: Path, a: Entry | undefined, l: Entry | undefined, r: Entry | undefined): void {
+    this.#conflicts.set(path, { path, ancestor: a, local: l, remote: r, winner: 'remote' });
+    this.#agreed.delete(path);
+    this.#toRemote.delete(path);
     this.#toLocal.set(path, { path, old: l, new: r });
   }
 
-  /**
-   * A directory that one side removed and the other has work in stays; a file that one side put where the other has
-   * work below loses to the remote side.
-   */
+  /** What both sides have at a path once all changes are made. */
+  #result(path: Path): Entry | undefined {
+    const change = this.#toRemote.get(path) ?? this.#toLocal.get(path);
+    return change === undefined ? this.#remote(path) : change.new;
+  }
+
+  /** Whatever appears on a side needs the directories above it: those that the other side removed or replaced. */
   #keepParents(): void {
-    for (const [path, change] of [...this.#toRemote]) {
-      if (change.new !== undefined) this.#needParents(path, change);
-    }
-    for (const [path, change] of [...this.#toLocal]) {
-      if (change.new !== undefined) this.#needLocalParents(path);
-    }
-  }
-
-  // `path` is created in the volume: each directory above it must be there.
-  #needParents(path: Path, change: Change): void {
-    for (let dir = parentOf(path); dir !== undefined && dir !== ''; dir = parentOf(dir)) {
-      const remote = this.#remote(dir);
-      if (remote?.type === 'directory') {
-        if (this.#toRemote.get(dir)?.new === undefined) this.#toRemote.delete(dir);
-        continue;
-      }
-      const local = this.#local(dir);
-      if (remote === undefined && local?.type === 'directory') {
-        this.#agreed.delete(dir);
-        this.#toLocal.delete(dir);
-        this.#toRemote.set(dir, { path: dir, old: undefined, new: carryOver(local, undefined) });
-        continue;
-      }
-      if (remote === undefined) continue;
-      // The volume has something else than a directory there: it stays, and the work below it loses.
-      this.#toRemote.delete(path);
-      this.#toLocal.set(path, { path, old: change.new, new: undefined });
-      const ancestor = this.#input.ancestor.get(path);
-      this.#conflicts.push({ path, ancestor, local: change.new, remote: undefined, winner: 'remote' });
-      return;
+    const appearing = [...this.#toLocal.values(), ...this.#toRemote.values()]
+      .filter((change) => change.new !== undefined)
+      .map(({ path }) => path);
+    for (const path of new Set(appearing.sort())) {
+      for (const dir of directoriesAbove(path)) if (!this.#keepDirectory(dir, path)) break;
     }
   }
 
-  // `path` appears locally: a directory above it that was removed locally comes back.
-  #needLocalParents(path: Path): void {
-    for (let dir = parentOf(path); dir !== undefined && dir !== ''; dir = parentOf(dir)) {
-      const local = this.#local(dir);
-      const remote = this.#remote(dir);
-      if (remote?.type !== 'directory') return;
-      if (local?.type === 'directory') continue;
-      this.#agreed.delete(dir);
-      this.#toRemote.delete(dir);
-      this.#toLocal.set(dir, { path: dir, old: local, new: remote });
-      if (local !== undefined) {
-        const ancestor = this.#input.ancestor.get(dir);
-        this.#conflicts.push({ path: dir, ancestor, local, remote, winner: 'remote' });
+  /** Whether `dir` is a directory in the end, so that `path` below it can be there. */
+  #keepDirectory(dir: Path, path: Path): boolean {
+    const result = this.#result(dir);
+    if (result?.type === 'directory') return true;
+    const l = this.#local(dir);
+    const r = this.#remote(dir);
+    if (r?.type === 'directory') {
+      // Removed or replaced locally, and the volume has work in it.
+      if (l === undefined) {
+        this.#toRemote.delete(dir);
+        this.#toLocal.set(dir, { path: dir, old: l, new: r });
+      } else {
+        this.#lose(dir, this.#input.ancestor.get(dir), l, r);
       }
+      return true;
     }
+    if (result === undefined && l?.type === 'directory') {
+      this.#toLocal.delete(dir);
+      this.#toRemote.set(dir, { path: dir, old: r, new: carryOver(l, undefined) });
+      return true;
+    }
+    // The volume has something else than a directory there: it stays, and the local work below it loses.
+    this.#lose(path, this.#input.ancestor.get(path), this.#local(path), undefined);
+    return false;
   }
+}
+
+/** From the top down, without the root. */
+function directoriesAbove(path: Path): Path[] {
+  const dirs: Path[] = [];
+  for (let dir = parentOf(path); dir !== undefined && dir !== ''; dir = parentOf(dir)) dirs.unshift(dir);
+  return dirs;
 }
 
 /**
