@@ -184,8 +184,8 @@ describe('following a mount', function () {
     try {
       nginx = await startNginx(pod);
       await saveWithVim(join(mount.dir, 'html/news.txt'), 'read all about it');
-      const { get } = nginx;
-      await until('nginx serves it', async () => (await get('/news.txt')).body === 'read all about it\n');
+      const server = nginx;
+      await until('nginx serves it', async () => (await server.get('/news.txt')).body === 'read all about it\n');
     } finally {
       await nginx?.stop();
       await agent.kill();

@@ -13,7 +13,7 @@ export async function shell(dir: string, script: string): Promise<string> {
 
 /** Saves a file as vim does, by vim itself where it is installed, else by the calls that it makes. */
 export async function saveWithVim(file: string, line: string): Promise<void> {
-  const vim = findTool('vim') as string | undefined;
+  const vim = findTool('vim');
   if (vim !== undefined) {
     const args = [
       '-es',
