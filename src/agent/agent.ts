@@ -488,8 +488,11 @@ export class Agent {
     const { remote } = connection;
     const { ledger } = this.#o;
     const { ancestor } = ledger.state;
-    const below = (dir: Path): Path[] => [...ancestor.keys()].filter((path) => path.startsWith(`${dir}/`));
-    const moves = findMoves({ changes, cameFrom: (path) => this.local.cameFrom(path), below });
+    const moves = findMoves({
+      changes,
+      cameFrom: (path) => this.local.cameFrom(path),
+      paths: () => ancestor.keys(),
+    });
     for (const { path } of changes) this.#pushing.add(path);
     const intents = changes.map(({ path, new: entry }) => [path, entry ?? null] as const);
     ledger.write([{ t: 'pushing', entries: intents }], false);
