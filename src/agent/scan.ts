@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 
 import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
+import { isAtOrBelow } from '../reconcile/push-change.ts';
 import { targetInVolume, topTargetInVolume } from '../reconcile/target.ts';
 import { codeOf } from './error.ts';
 import { isOwnName, otherTree, topTarget, type Layout, type TreeName } from './layout.ts';
@@ -106,6 +107,10 @@ export class Scanner {
       damage: this.#damage(state),
     };
     if (look.damage !== undefined) return look;
+    if (extent !== 'all' && state.active !== undefined && extent.has('') && this.#hasMovedLink(state)) {
+      // What is below a name that moved counts at its new place: all of it has to be known.
+      return this.look(state, 'all');
+    }
     const keptWaits = [...this.#settling.waiting()].some((name) => name.startsWith('kept:'));
     const dirs = this.#extent(extent);
     this.#settling.startRound();
@@ -356,7 +361,13 @@ export class Scanner {
     }
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top; one that a link was moved from is settled already.
-      if (present.has(name) || tops.has(name) || excluded(name) || state.slots.get(name)?.type === 'other')
+      if (
+        present.has(name) ||
+        tops.has(name) ||
+        look.busy.has(name) ||
+        excluded(name) ||
+        state.slots.get(name)?.type === 'other'
+      )
         continue;
       if (state.mending.has(name)) {
         look.mend.add(name);
@@ -391,6 +402,12 @@ export class Scanner {
     if (other !== '' && !other.includes('/') && state.slots.has(other)) {
       // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
       const isMove = !present.has(other);
+      const waiting = isMove ? [...look.busy].filter((path) => isAtOrBelow(path, other)) : [];
+      if (waiting.length > 0) {
+        // Edits below it move with it once they have settled.
+        for (const path of [name, other, ...state.slots.below(other)]) look.busy.add(path);
+        return;
+      }
       for (const path of [...state.slots.below(other)]) {
         const slot = state.slots.get(path);
         if (slot === undefined) continue;
@@ -403,6 +420,19 @@ export class Scanner {
     if (slot === undefined) return;
     if (sameSlotContent(slot, state.slots.get(name))) look.mend.add(name);
     else this.#adoptOver(state, name, { slot, source: at }, look);
+  }
+
+  #hasMovedLink(state: LedgerState): boolean {
+    const { fs, layout } = this.#o;
+    return fs.readdir('list top', layout.root).some((name) => {
+      if (isOwnName(name) || fs.lstat('look top', layout.top(name))?.type !== 'symlink') return false;
+      const text = fs.readlink('look top', layout.top(name));
+      return (
+        text !== topTarget(name) &&
+        text.startsWith('..data/') &&
+        state.slots.has(text.slice('..data/'.length))
+      );
+    });
   }
 
   #lookAtTopFile(state: LedgerState, name: ByteString, at: ByteString, stat: FileStat, look: Look): void {
@@ -474,13 +504,13 @@ export class Scanner {
         look.kept.set(name, null);
         continue;
       }
-      // Still the published inode: edits of it are seen in the tree.
-      if (state.slots.get(record.path)?.signature.ino === stat.ino) continue;
       if (sameSignature(record.slot, stat)) {
         this.#settling.forget(`kept:${name}`);
         if (clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n) look.kept.set(name, null);
         continue;
       }
+      // Still a published inode, if only under another name: edits of it are seen in the tree.
+      if (isPublished(state, record.path, stat.ino)) continue;
       const onlyCtime = sameButCtime(record.slot, stat);
       if (!this.#settled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content)) continue;
       // Our own link moved the ctime. What not even its owner may read is known by its size and mtime alone.
@@ -502,6 +532,15 @@ export class Scanner {
 /** The adoptions of a look that comes by the top. */
 function topsOf(look: Look): Map<Path, Adoption | undefined> {
   return (look.tops ??= new Map());
+}
+
+/** Whether an inode is in the active tree, most likely at `path`. */
+function isPublished(state: LedgerState, path: Path, ino: bigint): boolean {
+  if (state.slots.get(path)?.signature.ino === ino) return true;
+  for (const [, slot] of state.slots.entries()) {
+    if (slot.type === 'file' && slot.signature.ino === ino) return true;
+  }
+  return false;
 }
 
 function carriedSlot(stat: FileStat): Slot {
@@ -545,16 +584,20 @@ function movedPaths(sightings: readonly Sighting[]): ReadonlySet<Path> {
     moved.add(path);
     moved.add(from.path);
   }
-  // A directory that vanished counts as moved with all that was in it.
-  const absent = sightings.filter(({ stat }) => stat === undefined).map(({ path }) => path);
+  // A directory that vanished counts as moved when all that was in it has.
+  const absent = new Set<Path>();
+  for (const { path, stat } of sightings) if (stat === undefined) absent.add(path);
+  const filled = new Set([...absent].map((path) => parentOf(path) ?? ''));
+  const withMoved = new Set<Path>();
+  const withOther = new Set<Path>();
+  for (const path of absent) {
+    if (!moved.has(path) && filled.has(path)) continue;
+    const above = moved.has(path) ? withMoved : withOther;
+    for (let dir = parentOf(path); dir !== undefined && !above.has(dir); dir = parentOf(dir)) above.add(dir);
+  }
   for (const { path, slot } of sightings) {
-    if (slot?.type !== 'directory' || moved.has(path) || !absent.includes(path)) continue;
-    const below = absent.filter((other) => other.startsWith(`${path}/`));
-    const files = below.filter((other) => moved.has(other));
-    const others = below.filter(
-      (other) => !moved.has(other) && !below.some((deep) => deep.startsWith(`${other}/`)),
-    );
-    if (files.length > 0 && others.length === 0) moved.add(path);
+    if (slot?.type === 'directory' && absent.has(path) && withMoved.has(path) && !withOther.has(path))
+      moved.add(path);
   }
   return moved;
 }
