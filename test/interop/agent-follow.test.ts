@@ -185,7 +185,10 @@ describe('following a mount', function () {
       nginx = await startNginx(pod);
       await saveWithVim(join(mount.dir, 'html/news.txt'), 'read all about it');
       const server = nginx;
-      await until('nginx serves it', async () => (await server.get('/news.txt')).body === 'read all about it\n');
+      await until(
+        'nginx serves it',
+        async () => (await server.get('/news.txt')).body === 'read all about it\n',
+      );
     } finally {
       await nginx?.stop();
       await agent.kill();
