@@ -297,8 +297,10 @@ export class Scanner {
     const present = new Set(names);
     for (const name of state.slots.namesIn(dir)) {
       const path = join(dir, name);
-      if (!present.has(name) && expectedAt(path) !== undefined)
-        this.#judgeIdle(state, tree, path, undefined, look);
+      if (present.has(name)) continue;
+      for (const below of [...state.slots.below(path)]) {
+        if (expectedAt(below) !== undefined) this.#judgeIdle(state, tree, below, undefined, look);
+      }
     }
     for (const name of names) {
       const breath = this.#breathe();
