@@ -95,6 +95,8 @@ export class Agent {
   #pusher: Pusher | undefined;
   #push: Promise<void> | undefined;
   #pushFailures = 0;
+  /** Changes that did not get in since one did. */
+  #lostInARow = 0;
   #pushAfterMs = 0;
   /** Nothing is reconciled before the remote tree has our own last transaction. */
   #ownRevision = 0n;
@@ -579,10 +581,12 @@ export class Agent {
     }
     if (outcome.outcome !== 'committed') {
       debug('push set aside: %s: %s', escapeBytes(path), outcome.outcome);
-      this.#pausePush(LOST_PAUSE_MS);
+      this.#lostInARow += 1;
+      this.#pausePush(Math.min(PUSH_PAUSE_MAX_MS, LOST_PAUSE_MS * 2 ** this.#lostInARow));
       if (outcome.outcome !== 'changed') this.#remoteDirty.add(path);
       return;
     }
+    this.#lostInARow = 0;
     const { entry, revision } = outcome;
     const entries: [Path, AncestorEntry | null][] = [[path, entry ?? null]];
     if (movedFrom !== undefined) entries.push(...this.#movedAncestors(movedFrom, path));

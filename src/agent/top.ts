@@ -27,7 +27,13 @@ export function mendTop(
   const { fs, layout, ledger } = context;
   // What an earlier call began and did not finish is missing at the top.
   const names = new Set<ByteString>(ledger.state.mending);
-  for (const path of paths) names.add(path.split('/', 1)[0] ?? path);
+  // A name of the published tree that is missing, and is not itself meant, is on its way out: somebody removed or moved it.
+  const meant = new Set<ByteString>(names);
+  for (const path of paths) {
+    const name = path.split('/', 1)[0] ?? path;
+    names.add(name);
+    if (name === path || !ledger.state.slots.has(name)) meant.add(name);
+  }
   let changed = false;
   for (const name of names) {
     const at = layout.top(name);
@@ -35,6 +41,7 @@ export function mendTop(
     const slot = slotAt(name);
     const ours = stat?.type === 'symlink' && fs.readlink('readlink top', at) === topTarget(name);
     if (slot === undefined ? stat === undefined : ours) continue;
+    if (stat === undefined && !meant.has(name)) continue;
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
     if (stat !== undefined && stat.type !== 'symlink') {
