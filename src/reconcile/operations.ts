@@ -131,7 +131,7 @@ function create(
     gid: inheritsGroup ? above.gid : inode.gid,
     atimeNs: nowNs,
     mtimeNs: inode.mtimeNs,
-    ctimeNs: nowNs,
+    ctimeNs: besideMtime(nowNs, inode.mtimeNs),
     nlink: isDirectory ? 2 : 1,
     length,
     rdev: 0,
@@ -148,6 +148,14 @@ function create(
   accounting.enter(parent, attr);
   accounting.add(attr);
   return attr;
+}
+
+/**
+ * A ctime that is not the mtime. A mount creates and truncates files with both equal and fills them later; followers tell
+ * by it that this one came whole (`HoldTracker`).
+ */
+function besideMtime(nowNs: bigint, mtimeNs: bigint): bigint {
+  return nowNs === mtimeNs ? nowNs + 1n : nowNs;
 }
 
 function putContent({ draft }: Work, ino: bigint, content: Content): void {
@@ -178,7 +186,7 @@ export function replaceContent(
     mode: inode.mode,
     atimeNs: nowNs,
     mtimeNs: inode.mtimeNs,
-    ctimeNs: nowNs,
+    ctimeNs: besideMtime(nowNs, inode.mtimeNs),
     nlink: 1,
     length: content.length,
     parent: place.parent,

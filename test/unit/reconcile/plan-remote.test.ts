@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { encodeAttr } from '../../../src/codec/attr.ts';
+import { decodeAttr, encodeAttr } from '../../../src/codec/attr.ts';
 import { encodeDentry } from '../../../src/codec/dentry.ts';
 import { encodeKey, xattrRange, type MetaKey } from '../../../src/codec/key.ts';
 import type { ByteString } from '../../../src/codec/kv.ts';
@@ -198,6 +198,19 @@ describe('planPush', () => {
     expect(value).to.deep.equal(
       encodeAttr(attrOf('directory', { mtimeNs: NOW + 8n, ctimeNs: NOW + 8n, nlink: 2 })),
     );
+  });
+
+  it('never gives a file the same mtime and ctime, by which followers tell what a mount has yet to fill', () => {
+    const { transaction } = planOf(
+      plan(viewOf([ROOT], 'absent'), [create('a', { ...FILE, ino: 0n, mtimeNs: NOW })]),
+    );
+    const put = transaction.ops.find(
+      (op) => op.type === 'put' && op.key === key({ kind: 'attr', ino: 100n }),
+    );
+    if (put?.type !== 'put') throw new Error('no attr was put');
+    const { mtimeNs, ctimeNs } = decodeAttr(put.value);
+    expect(mtimeNs).to.equal(NOW);
+    expect(ctimeNs).to.equal(NOW + 1n);
   });
 
   it('keeps flags, owner, special bits and tier of a file whose contents it replaces', () => {
