@@ -20,6 +20,8 @@ export class Local {
   /** Differ, and have not settled. */
   busy: ReadonlySet<Path> = new Set();
   readonly problems = new Map<Path, string>();
+  /** Sockets, fifos and devices: carried, and shown as problems. */
+  readonly #specials = new Set<Path>();
   /** Where inodes were that vanished from their paths; moves are told by them. */
   readonly #vanished = new Map<bigint, Path>();
 
@@ -33,7 +35,10 @@ export class Local {
     if (orphans.length > 0) {
       ledger.write([{ t: 'look', slots: orphans.map((path) => [path, null]), stale: [], same: [] }], false);
     }
-    for (const [path] of state.slots.entries()) if (this.#differs(path)) this.dirty.add(path);
+    for (const [path, slot] of state.slots.entries()) {
+      this.#noteSpecial(path, slot);
+      if (this.#differs(path)) this.dirty.add(path);
+    }
     for (const path of state.ancestor.keys()) if (!state.slots.has(path)) this.dirty.add(path);
   }
 
@@ -53,6 +58,7 @@ export class Local {
     for (const [path, slot] of withWhatWasBelow(look.edits, slots)) {
       const before = slots.get(path);
       found.push([path, slot ?? null]);
+      this.#noteSpecial(path, slot);
       // What the active tree held is what the idle tree still has, unless both names are one inode.
       const shared = before?.signature.ino === slot?.signature.ino && before?.type !== 'directory';
       const bothDirectories = before?.type === 'directory' && slot?.type === 'directory';
@@ -85,6 +91,7 @@ export class Local {
     this.busy = look.busy;
     this.problems.clear();
     for (const [path, reason] of look.problems) this.problems.set(path, reason);
+    for (const path of this.#specials) this.problems.set(path, 'special files stay local');
     return look.edits.size > 0 || this.adoptions.size > 0 || look.losers.length > 0;
   }
 
@@ -96,6 +103,11 @@ export class Local {
       if (slot === undefined || slot.signature.ino !== before.signature.ino) continue;
       this.#ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
     }
+  }
+
+  #noteSpecial(path: Path, slot: Slot | undefined): void {
+    if (slot?.type === 'other' && !this.#excluded(path)) this.#specials.add(path);
+    else this.#specials.delete(path);
   }
 
   /** The slot a path has, or is about to have. */
