@@ -327,6 +327,7 @@ export class Agent {
     }
     const { fs, clock, assertOwner } = this.#o;
     const context = { fs, layout, ledger, clock, assertOwner, owners: isRoot() };
+    const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {
       result = publish(context, { items: request, ancestor, revision: remote.revision });
@@ -341,6 +342,7 @@ export class Agent {
       return 'again';
     }
     this.#lastFlipMs = clock.monotonicMs();
+    const ms = Math.round(this.#lastFlipMs - startMs);
     remote.stage.clear();
     for (const path of request.keys()) {
       if (this.local.adoptions.has(path)) this.local.adopted(path);
@@ -350,7 +352,7 @@ export class Agent {
       this.#setProblem(path, result.problems.get(path));
     }
     if (first) catchUp(context);
-    log('info', 'published', { revision: remote.revision, changes: request.size });
+    log('info', 'published', { revision: remote.revision, changes: request.size, ms });
     toRemote = toRemote.filter(({ path }) => !result.problems.has(path));
     return toRemote;
   }
