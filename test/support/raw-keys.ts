@@ -1,0 +1,62 @@
+/** Puts keys into an etcd as they are: captured volumes, and what no client would write. */
+
+import { systemClock } from '../../src/agent/clock.ts';
+import { etcdStore } from '../../src/agent/etcd.ts';
+import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { ByteString, StoreEvent, StoreOp } from '../../src/codec/kv.ts';
+import { parseMetaUrl } from '../../src/codec/url.ts';
+import type { EtcdServer } from './etcd.ts';
+import { loadVolume } from './fixture.ts';
+
+/** Operations of one transaction. */
+const MAX_OPS = 100;
+
+/** Writes these, whatever is there: in one transaction if there are few. */
+export async function writeKeys(store: EtcdStore, ops: readonly StoreOp[]): Promise<void> {
+  for (let at = 0; at < ops.length; at += MAX_OPS) {
+    const result = await store.commit({ compares: [], ops: ops.slice(at, at + MAX_OPS) });
+    if (result.outcome !== 'committed') throw new Error('a transaction without compares was lost');
+  }
+}
+
+/** Metadata events as operations on the keys of a volume. */
+export function asOps(prefix: ByteString, events: readonly StoreEvent[]): StoreOp[] {
+  return events.map((event) =>
+    event.type === 'put'
+      ? { type: 'put', key: prefix + event.kv.key, value: event.kv.value }
+      : { type: 'delete', key: prefix + event.key },
+  );
+}
+
+/** A captured volume in an etcd; two of them have the same keys. */
+export interface LoadedVolume {
+  readonly url: string;
+  readonly store: EtcdStore;
+  /** What every metadata key starts with. */
+  readonly prefix: ByteString;
+  /** Closes the store and removes all keys of the capture. */
+  remove(): Promise<void>;
+}
+
+/** Loads a captured volume. */
+export async function loadInto(server: EtcdServer, name: string): Promise<LoadedVolume> {
+  const { kvs, metaPrefix } = loadVolume(name);
+  const url = `${server.url}/jfs`;
+  const store = etcdStore(parseMetaUrl(url), systemClock);
+  await writeKeys(
+    store,
+    kvs.map(({ key, value }) => ({ type: 'put', key, value })),
+  );
+  return {
+    url,
+    store,
+    prefix: metaPrefix,
+    remove: async () => {
+      await writeKeys(
+        store,
+        kvs.map(({ key }) => ({ type: 'delete', key })),
+      );
+      await store.close();
+    },
+  };
+}
