@@ -208,7 +208,9 @@ export class Scanner {
       if (stat === undefined) continue;
       const slot = state.slots.get(path);
       const same =
-        slot !== undefined && (this.#o.excluded(path) ? sameInode(slot, stat) : sameSignature(slot, stat));
+        slot !== undefined &&
+        (this.#o.excluded(path) ? sameInode(slot, stat) : sameSignature(slot, stat)) &&
+        linkedTop(state, path, slot) === undefined;
       if (same) this.#settling.forget(`active:${path}`);
       else into.push({ path, stat, slot });
       if (slot?.type === 'directory' && stat.type !== 'directory') {
@@ -242,6 +244,27 @@ export class Scanner {
       }
       const read = this.#read(path, this.#o.layout.inTree(tree, path), stat, look);
       if (read !== undefined) look.edits.set(path, read);
+    }
+    for (const [path, slot] of look.edits) this.#judgeLinkedTop(state, tree, path, slot, look);
+  }
+
+  /** `mv` or `cp -r` of a top-level name into a directory brings our link there: what it leads to is meant. */
+  #judgeLinkedTop(state: LedgerState, tree: TreeName, path: Path, slot: Slot | undefined, look: Look): void {
+    const top = slot === undefined ? undefined : linkedTop(state, path, slot);
+    if (top === undefined) return;
+    const isMove = this.#o.fs.lstat('look top', this.#o.layout.top(top)) === undefined;
+    const below = [...state.slots.below(top)];
+    if (isMove && below.some((other) => look.busy.has(other))) {
+      // Edits below it move with it once they have settled.
+      look.edits.delete(path);
+      for (const other of [path, ...below]) look.busy.add(other);
+      return;
+    }
+    for (const other of below) {
+      const source = this.#o.layout.inTree(tree, other);
+      const moved = state.slots.get(other);
+      if (moved !== undefined) look.adoptions.set(path + other.slice(top.length), { slot: moved, source });
+      if (isMove) look.adoptions.set(other, undefined);
     }
   }
 
@@ -366,6 +389,7 @@ export class Scanner {
       if (
         present.has(name) ||
         tops.has(name) ||
+        look.adoptions.has(name) ||
         look.busy.has(name) ||
         excluded(name) ||
         state.slots.get(name)?.type === 'other'
@@ -534,6 +558,19 @@ export class Scanner {
 /** The adoptions of a look that comes by the top. */
 function topsOf(look: Look): Map<Path, Adoption | undefined> {
   return (look.tops ??= new Map());
+}
+
+/**
+ * The top-level name whose link stands inside a tree, where somebody moved or copied it: it leads nowhere there. A link
+ * that the volume has, or beside a `..data` of its own, is an ordinary one.
+ */
+function linkedTop(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
+  if (slot.type !== 'symlink' || !slot.target.startsWith('..data/') || !path.includes('/')) return undefined;
+  const top = slot.target.slice('..data/'.length);
+  if (top.includes('/') || !state.slots.has(top) || isAtOrBelow(path, top)) return undefined;
+  const agreed = state.ancestor.get(path);
+  if (agreed?.type === 'symlink' && agreed.target === slot.target) return undefined;
+  return state.slots.has(join(parentOf(path) ?? '', '..data')) ? undefined : top;
 }
 
 /** Whether an inode is in the active tree, most likely at `path`. */
