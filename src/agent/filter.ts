@@ -3,6 +3,7 @@
 import picomatch from 'picomatch';
 
 import type { Path } from '../reconcile/entry.ts';
+import { ConfigError } from './error.ts';
 import { isOwnName } from './layout.ts';
 
 /** What editors leave beside the files they edit (design 3.1). */
@@ -22,13 +23,18 @@ export interface Filter {
   readonly excluded: (path: Path) => boolean;
 }
 
-/** A pattern without a slash matches a name at any depth, one with a slash the path from the view's root. */
+/**
+ * A pattern without a slash (but at its end) matches a name at any depth, one with a slash the path from the view's
+ * root. Patterns are byte strings, as paths are. Throws ConfigError for an empty one.
+ */
 export function createFilter(options: FilterOptions): Filter {
   const matcher = (patterns: readonly string[]): ((path: Path) => boolean) => {
-    const matchers = patterns.map((pattern) => ({
-      matches: picomatch(pattern.replace(/^\//, ''), { dot: true }),
-      name: !pattern.includes('/'),
-    }));
+    const matchers = patterns.map((pattern) => {
+      const bare = pattern.replace(/\/+$/, '');
+      if (bare === '')
+        throw new ConfigError(`${JSON.stringify(pattern)} is no pattern of paths to leave out`);
+      return { matches: picomatch(bare.replace(/^\//, ''), { dot: true }), name: !bare.includes('/') };
+    });
     return (path) => {
       const parts = path.split('/');
       return parts.some((part, index) =>

@@ -157,17 +157,11 @@ export class LedgerState {
   *records(): Generator<LedgerRecord> {
     if (this.owner !== undefined) yield { t: 'owner', format: FORMAT, owner: this.owner };
     if (this.active !== undefined) {
-      const stale = [...this.stale].map(([path, slot]) => [path, slot ?? null] as const);
-      const { active: tree, revision } = this;
-      yield {
-        t: 'commit',
-        tree,
-        revision,
-        slots: [...this.slots.entries()],
-        stale,
-        ancestor: [...this.ancestor],
-      };
+      yield { t: 'commit', tree: this.active, revision: this.revision, slots: [], stale: [], ancestor: [] };
     }
+    const stale = [...this.stale].map(([path, slot]) => [path, slot ?? null] as const);
+    yield { t: 'look', slots: [...this.slots.entries()], stale, same: [] };
+    yield { t: 'ancestor', entries: [...this.ancestor], revision: this.revision };
     if (this.mending.size > 0) yield { t: 'mending', names: [...this.mending] };
     if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
     for (const [name, record] of this.kept) yield { t: 'kept', name, record };
@@ -204,11 +198,13 @@ function encode(record: LedgerRecord): Uint8Array {
 }
 
 function decode(line: string): LedgerRecord {
-  return JSON.parse(line, (_key, value: unknown) => {
+  const record = JSON.parse(line, (_key, value: unknown) => {
     if (typeof value !== 'string') return value;
     if (/^-?\d+n$/.test(value)) return BigInt(value.slice(0, -1));
     return /^'+-?\d+n$/.test(value) ? value.slice(1) : value;
-  }) as LedgerRecord;
+  }) as LedgerRecord | null;
+  if (typeof record?.t !== 'string') throw new TypeError('no record');
+  return record;
 }
 
 /** The log file and the state it folds to. One process at a time (the lock) has it open. */

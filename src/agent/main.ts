@@ -39,7 +39,12 @@ function parser(args: readonly string[], usage: string): Argv {
     .strictOptions()
     .exitProcess(false)
     .wrap(Math.min(110, process.stdout.columns || 110))
-    .parserConfiguration({ 'camel-case-expansion': false, 'parse-positional-numbers': false })
+    .parserConfiguration({
+      'camel-case-expansion': false,
+      'parse-positional-numbers': false,
+      // `--exclude X META-URL DIR` is one pattern and two arguments.
+      'greedy-arrays': false,
+    })
     .fail((message, error) => {
       throw error ?? new ConfigError(message);
     });

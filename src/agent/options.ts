@@ -136,6 +136,8 @@ export class OptionValues {
   constructor(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv) {
     for (const spec of OPTIONS) {
       const value = typed(flags[spec.name]) ?? fromEnvironment(spec, env) ?? spec.default;
+      if (typeof value === 'object' && spec.type !== 'list')
+        throw new ConfigError(`--${spec.name} is given more than once`);
       if (
         spec.choices !== undefined &&
         value !== undefined &&

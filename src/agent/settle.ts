@@ -23,7 +23,7 @@ interface Unsettled {
 /** Names that differ from what is known and have not been quiet for long enough. */
 export class Settling {
   readonly #unsettled = new Map<string, Unsettled>();
-  readonly #restless = new Map<string, number>();
+  readonly #restless = new Set<string>();
   #round = 0;
 
   /** A look begins. Every look comes by all names that have not settled. */
@@ -52,12 +52,11 @@ export class Settling {
     }
     const seen = this.#unsettled.get(name);
     if (seen === undefined) {
-      const restlessMs = this.#restless.has(name) ? RESTLESS_AGAIN_MS : RESTLESS_MS;
       const round = this.#round;
       this.#unsettled.set(name, {
         fingerprint,
         sinceMs: nowMs,
-        dueMs: nowMs + restlessMs,
+        dueMs: nowMs + this.#restlessMs(name),
         round,
         settled: false,
       });
@@ -67,16 +66,21 @@ export class Settling {
     if (seen.fingerprint !== fingerprint) {
       seen.fingerprint = fingerprint;
       seen.sinceMs = nowMs;
+      if (seen.settled) seen.dueMs = nowMs + this.#restlessMs(name);
       seen.settled = false;
     }
     if (seen.settled) return true;
     const quiet = nowMs - seen.sinceMs >= quietMs;
     if (!quiet && nowMs < seen.dueMs) return false;
+    if (quiet) this.#restless.delete(name);
+    else this.#restless.add(name);
     if (lasts) seen.settled = true;
     else this.#unsettled.delete(name);
-    if (quiet) this.#restless.delete(name);
-    else this.#restless.set(name, nowMs);
     return true;
+  }
+
+  #restlessMs(name: string): number {
+    return this.#restless.has(name) ? RESTLESS_AGAIN_MS : RESTLESS_MS;
   }
 
   /** The name is as it should be again. */
