@@ -7,7 +7,7 @@ import type { Path } from '../reconcile/entry.ts';
 import { codeOf, ConfigError } from './error.ts';
 import { otherTree, type Layout } from './layout.ts';
 import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
-import { acquireLock, type Lock } from './lock.ts';
+import { acquireLock } from './lock.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { mendTop } from './top.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
@@ -37,8 +37,19 @@ export async function openState(fs: FsPort, layout: Layout, clock: Clock): Promi
   if (root === undefined)
     throw new ConfigError('the directory does not exist: make it first', { path: layout.root });
   if (root.type !== 'directory') throw new ConfigError('this is no directory', { path: layout.root });
+  const isNew = fs.lstat('open', layout.state) === undefined;
   for (const dir of [layout.state, layout.stage, layout.kept, layout.parked]) makeDirectory(fs, dir);
   const lock = await acquireLock(fs, layout.state);
+  const leave = async (ledger?: Ledger): Promise<void> => {
+    const isUsed = ledger?.state.owner !== undefined || ledger?.state.active !== undefined;
+    ledger?.close();
+    // A volume that could not be used leaves nothing behind.
+    if (isNew && !isUsed) {
+      emptyDirectory(fs, layout.state);
+      fs.rmdir('leave', layout.state);
+    }
+    await lock.release();
+  };
   try {
     proveSameMount(fs, layout);
     const ledger = Ledger.open(fs, layout);
@@ -52,17 +63,12 @@ export async function openState(fs: FsPort, layout: Layout, clock: Clock): Promi
         if (new TextDecoder().decode(readAll(fs, tokenPath)) === token) return;
         throw new ConfigError('another agent has taken this directory over', { path: layout.root });
       },
-      close: () => closeState(ledger, lock),
+      close: () => leave(ledger),
     };
   } catch (error) {
-    await lock.release();
+    await leave();
     throw error;
   }
-}
-
-async function closeState(ledger: Ledger, lock: Lock): Promise<void> {
-  ledger.close();
-  await lock.release();
 }
 
 function makeDirectory(fs: FsPort, dir: ByteString): void {
