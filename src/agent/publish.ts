@@ -448,8 +448,10 @@ class Publication {
     if (this.#active === undefined) return [];
     const { slots } = this.#context.ledger.state;
     const edited: Path[] = [];
-    for (const path of this.#request.items.keys()) {
+    for (const [path, wanted] of this.#request.items) {
       const stat = statInTree(this.#fs, 'look before flip', this.#layout, this.#active, path);
+      // What shall go may have gone by itself.
+      if (wanted === undefined && stat === undefined) continue;
       if (!sameButCtime(slots.get(path), stat)) edited.push(path);
     }
     return edited;

@@ -23,6 +23,8 @@ export interface Adoption {
   readonly slot: Slot;
   /** Where the inode is; a second name is made from there. */
   readonly source: ByteString;
+  /** The view has this inode under another name and keeps it there: a file of its own is made from it. */
+  readonly copy?: true;
 }
 
 /** A content that was written over a version that is no longer the published one. */
@@ -76,6 +78,8 @@ interface Sighting {
   readonly path: Path;
   readonly stat: FileStat | undefined;
   readonly slot: Slot | undefined;
+  /** Something else stands where its directory was: it does not come back by itself. */
+  readonly isReplaced?: true;
 }
 
 /** Looks at the local side. Remembers between looks only what has not settled. */
@@ -215,7 +219,8 @@ export class Scanner {
       else into.push({ path, stat, slot });
       if (slot?.type === 'directory' && stat.type !== 'directory') {
         for (const below of state.slots.below(path)) {
-          if (below !== path) into.push({ path: below, stat: undefined, slot: state.slots.get(below) });
+          if (below === path) continue;
+          into.push({ path: below, stat: undefined, slot: state.slots.get(below), isReplaced: true });
         }
       }
       if (stat.type === 'directory' && (deep || slot?.type !== 'directory')) {
@@ -233,7 +238,7 @@ export class Scanner {
         look.edits.set(path, stat === undefined ? undefined : carriedSlot(stat));
         continue;
       }
-      const quietMs = moved.has(path) ? 0 : this.#quiet(stat, slot);
+      const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#quiet(stat, slot);
       if (!this.#settled('active', path, stat, quietMs)) {
         look.busy.add(path);
         continue;
@@ -263,7 +268,8 @@ export class Scanner {
     for (const other of below) {
       const source = this.#o.layout.inTree(tree, other);
       const moved = state.slots.get(other);
-      if (moved !== undefined) look.adoptions.set(path + other.slice(top.length), { slot: moved, source });
+      if (moved === undefined) continue;
+      look.adoptions.set(path + other.slice(top.length), adoptionOf(moved, source, isMove));
       if (isMove) look.adoptions.set(other, undefined);
     }
   }
@@ -437,7 +443,8 @@ export class Scanner {
       for (const path of [...state.slots.below(other)]) {
         const slot = state.slots.get(path);
         if (slot === undefined) continue;
-        tops.set(name + path.slice(other.length), { slot, source: layout.inTree(active, path) });
+        const source = layout.inTree(active, path);
+        tops.set(name + path.slice(other.length), adoptionOf(slot, source, isMove));
         if (isMove) tops.set(path, undefined);
       }
       return;
@@ -535,8 +542,11 @@ export class Scanner {
         if (clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n) look.kept.set(name, null);
         continue;
       }
-      // Still a published inode, if only under another name: edits of it are seen in the tree.
-      if (isPublished(state, record.path, stat.ino)) continue;
+      if (isPublished(state, record.path, stat.ino)) {
+        // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
+        look.kept.set(name, null);
+        continue;
+      }
       const onlyCtime = sameButCtime(record.slot, stat);
       if (!this.#settled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content)) continue;
       // Our own link moved the ctime. What not even its owner may read is known by its size and mtime alone.
@@ -580,6 +590,11 @@ function isPublished(state: LedgerState, path: Path, ino: bigint): boolean {
     if (slot.type === 'file' && slot.signature.ino === ino) return true;
   }
   return false;
+}
+
+/** `mv` takes the inode along, `cp` makes another one. */
+function adoptionOf(slot: Slot, source: ByteString, isMove: boolean): Adoption {
+  return isMove ? { slot, source } : { slot, source, copy: true };
 }
 
 function carriedSlot(stat: FileStat): Slot {
