@@ -4,6 +4,7 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
 import { systemClock } from '../../src/agent/clock.ts';
+import type { ReadContent } from '../../src/agent/content.ts';
 import type { EtcdStore } from '../../src/agent/ports.ts';
 import { Pusher } from '../../src/agent/push.ts';
 import { ROOT_INO } from '../../src/codec/key.ts';
@@ -74,28 +75,34 @@ export async function measureEdits(
   const acked: bigint[] = [];
   const seen: bigint[] = [];
   let old: Entry = volume.at(EDITED);
-  for (let n = 1; n <= count; n += 1) {
-    const text = `edit ${n} of ${dir}`;
-    const { changes } = await pusher.push([{ path: EDITED, old, new: file(text) }], {
-      read: async ({ new: entry }) => (entry?.type === 'file' ? contentOf(entry) : new Uint8Array()),
-    });
-    const outcome = changes[0];
-    if (outcome?.outcome !== 'committed' || outcome.entry === undefined)
-      throw new Error(`edit ${n} was not committed`);
-    old = outcome.entry;
-    acked.push(ackNs);
-    await until(`edit ${n} is visible and watched`, () => {
-      return sights.at(-1)?.text === text && watched.length === n;
-    });
-    seen.push(BigInt(sights.at(-1)?.atNs ?? 0));
-    await delay(paceMs);
+  try {
+    for (let n = 1; n <= count; n += 1) {
+      const text = `edit ${n} of ${dir}`;
+      const { changes } = await pusher.push([{ path: EDITED, old, new: file(text) }], { read: readEntry });
+      const outcome = changes[0];
+      if (outcome?.outcome !== 'committed' || outcome.entry === undefined)
+        throw new Error(`edit ${n} was not committed: ${JSON.stringify(outcome?.outcome)}`);
+      old = outcome.entry;
+      volume.tree.set(EDITED, old);
+      acked.push(ackNs);
+      await until(`edit ${n} is visible and watched`, () => {
+        return sights.at(-1)?.text === text && watched.length === n;
+      });
+      seen.push(BigInt(sights.at(-1)?.atNs ?? 0));
+      await delay(paceMs);
+    }
+  } finally {
+    abort.abort();
+    observer.disconnect();
+    await Promise.all([once(observer, 'exit'), watching.catch(() => undefined)]);
   }
-  volume.tree.set(EDITED, old);
-  abort.abort();
-  observer.disconnect();
-  await Promise.all([once(observer, 'exit'), watching.catch(() => undefined)]);
 
   const after = (times: readonly bigint[]): number[] =>
     times.map((time, n) => Number(time - (acked[n] ?? 0n)) / NS_PER_MS);
   return { watched: after(watched), visible: after(seen) };
 }
+
+const readEntry: ReadContent = async ({ new: entry }, offset, length) => {
+  if (entry?.type !== 'file') throw new Error('only files are read');
+  return contentOf(entry).subarray(Number(offset), Number(offset) + length);
+};
