@@ -119,14 +119,14 @@ export function wantedFor(
 }
 
 /** What the publish makes of something that was found outside the active tree. */
-export function wantedForAdoption({ slot, source }: Adoption): Wanted {
+export function wantedForAdoption({ slot, source, copy }: Adoption): Wanted {
   switch (slot.type) {
     case 'directory':
       return { type: 'directory', attributes: slot.signature };
     case 'symlink':
       return { type: 'symlink', target: slot.target, attributes: slot.signature };
     case 'file':
-      return { type: 'file', source, digest: slot.digest, seen: slot.signature };
+      return { type: 'file', source, digest: slot.digest, seen: slot.signature, ...(copy ? { copy } : {}) };
     case 'other':
       return { type: 'other', source };
   }

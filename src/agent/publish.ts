@@ -18,7 +18,7 @@ import { parentOf, type Path } from '../reconcile/entry.ts';
 import { targetOnDisk } from '../reconcile/target.ts';
 import { codeOf } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
-import { readAll, type AncestorEntry, type Ledger } from './ledger.ts';
+import type { AncestorEntry, Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { sameKind, sameSignature, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
 import { mendTop } from './top.ts';
@@ -26,6 +26,8 @@ import { statInTree } from './tree-stat.ts';
 
 /** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
 const SYNC_EACH_LIMIT = 20;
+
+const COPY_BYTES = 1 << 20;
 
 /** Attributes to give a staged inode. */
 export interface Attributes {
@@ -52,8 +54,16 @@ export type Wanted =
       readonly digest: string;
       readonly attributes: Attributes;
     }
-  /** An inode that somebody else made: it is linked as it is. `seen` is its signature when the digest was read. */
-  | { readonly type: 'file'; readonly source: ByteString; readonly digest: string; readonly seen: Signature }
+  /**
+   * An inode that somebody else made: it is linked as it is, or copied. `seen` is its signature when the digest was read.
+   */
+  | {
+      readonly type: 'file';
+      readonly source: ByteString;
+      readonly digest: string;
+      readonly seen: Signature;
+      readonly copy?: true;
+    }
   | { readonly type: 'other'; readonly source: ByteString };
 
 export interface PublishRequest {
@@ -350,9 +360,11 @@ class Publication {
       if (old !== undefined && old.type !== 'directory') this.#remove(path);
       return;
     }
-    if (old?.ino === source.ino) return;
+    if (old?.ino === source.ino && !('copy' in wanted)) return;
     const next = this.#stageName();
-    if (!this.#link(from, next)) {
+    if ('copy' in wanted) {
+      this.#copy(from, next, source);
+    } else if (!this.#link(from, next)) {
       const { state } = this.#context.ledger;
       if (old !== undefined && sameSlotContent(state.stale.get(path), state.slots.get(path))) return;
       this.#copy(from, next, source);
@@ -378,12 +390,20 @@ class Publication {
   }
 
   #copy(from: ByteString, to: ByteString, stat: FileStat): void {
-    const bytes = readAll(this.#fs, from);
-    const fd = this.#fs.openNew('copy', to);
+    const fs = this.#fs;
+    const source = fs.openRead('copy', from);
+    const target = fs.openNew('copy', to);
     try {
-      this.#fs.write('copy', fd, bytes);
+      const buffer = new Uint8Array(COPY_BYTES);
+      for (let at = 0; ;) {
+        const n = fs.read('copy', source, buffer, at);
+        if (n === 0) break;
+        fs.write('copy', target, buffer.subarray(0, n));
+        at += n;
+      }
     } finally {
-      this.#fs.close('copy', fd);
+      fs.close('copy', source);
+      fs.close('copy', target);
     }
     this.#setAttributes(to, stat);
   }
@@ -511,8 +531,8 @@ class Publication {
         case 'other':
           return [path, { type: 'other', signature }];
         case 'file': {
-          // An inode that was linked as it is may have been written since it was read: then the old signature stays,
-          // and the next look reads it again.
+          // An inode that was linked or copied as it is may have been written since it was read: then the old signature
+          // stays, and the next look reads it again.
           const edited =
             'seen' in wanted && !sameButCtime({ type: 'file', signature: wanted.seen, digest: '' }, stat);
           return [path, { type: 'file', signature: edited ? wanted.seen : signature, digest: wanted.digest }];
