@@ -7,6 +7,7 @@ import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { Entry, Path } from '../reconcile/entry.ts';
 import { findMoves } from '../reconcile/moves.ts';
+import { ancestorsOf } from '../reconcile/push-change.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import { guardAgainstMassDelete } from '../reconcile/safety.ts';
@@ -260,16 +261,25 @@ export class Agent {
     return stands;
   }
 
+  /** Whether a directory above is new and has to wait: what is below it waits with it. */
+  #isBelowBlocked(path: Path): boolean {
+    const { ancestor } = this.#o.ledger.state;
+    for (const dir of ancestorsOf(path)) {
+      if (ancestor.get(dir)?.type !== 'directory' && this.#isBlocked(dir)) return true;
+    }
+    return false;
+  }
+
   #reconcile(remote: Remote): Reconciled {
     const local = new Map<Path, Entry | undefined>();
     const changed = new Map<Path, Entry | undefined>();
     const { ancestor, unadopted } = this.#o.ledger.state;
     for (const path of [...this.local.dirty, ...this.local.adoptions.keys()]) {
-      if (this.#isBlocked(path) || unadopted.has(path)) continue;
+      if (this.#isBlocked(path) || this.#isBelowBlocked(path) || unadopted.has(path)) continue;
       local.set(path, this.local.entryAt(path));
     }
     for (const path of this.#remoteDirty) {
-      if (this.local.busy.has(path) || this.#pushing.has(path)) continue;
+      if (this.local.busy.has(path) || this.#pushing.has(path) || this.#isBelowBlocked(path)) continue;
       changed.set(path, remote.tree.get(path));
       // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
       if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
