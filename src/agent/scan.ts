@@ -365,6 +365,8 @@ export class Scanner {
     const current = state.slots.get(path);
     if (sameSlotContent(slot, current)) return;
     if (sameSlotContent(slot, expected) && slot?.type !== 'other') return;
+    // An inode that was moved: edits of it are seen where it is shown.
+    if (slot?.type === 'file' && isPublished(state, path, slot.signature.ino, look)) return;
     // The edit counts as one of the published version when the idle tree held that very content.
     const isCurrent = sameSlotContent(expected, current);
     if (slot === undefined) {
@@ -542,7 +544,7 @@ export class Scanner {
         if (clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n) look.kept.set(name, null);
         continue;
       }
-      if (isPublished(state, record.path, stat.ino)) {
+      if (isPublished(state, record.path, stat.ino, look)) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
         look.kept.set(name, null);
         continue;
@@ -583,12 +585,12 @@ function linkedTop(state: LedgerState, path: Path, slot: Slot): ByteString | und
   return state.slots.has(join(parentOf(path) ?? '', '..data')) ? undefined : top;
 }
 
-/** Whether an inode is in the active tree, most likely at `path`. */
-function isPublished(state: LedgerState, path: Path, ino: bigint): boolean {
-  if (state.slots.get(path)?.signature.ino === ino) return true;
-  for (const [, slot] of state.slots.entries()) {
-    if (slot.type === 'file' && slot.signature.ino === ino) return true;
-  }
+/** Whether an inode is in the active tree, most likely at `path`; `look` knows what is new there. */
+function isPublished(state: LedgerState, path: Path, ino: bigint, look: Look): boolean {
+  const isIt = (slot: Slot | undefined): boolean => slot?.type === 'file' && slot.signature.ino === ino;
+  if (isIt(state.slots.get(path)) && !look.edits.has(path)) return true;
+  for (const slot of look.edits.values()) if (isIt(slot)) return true;
+  for (const [other, slot] of state.slots.entries()) if (isIt(slot) && !look.edits.has(other)) return true;
   return false;
 }
 
