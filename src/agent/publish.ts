@@ -417,6 +417,13 @@ class Publication {
     const known = expected !== undefined && sameKind(expected, stat) && expected.signature.ino === stat.ino;
     // What is only carried is nobody's edit, and links and special files cannot be written late.
     if (known && (stat.type !== 'file' || expected.type === 'other')) return;
+    // Not its last name: the other tree has it until its own turn comes.
+    const active = this.#active;
+    if (
+      active !== undefined &&
+      statInTree(this.#fs, 'lstat active', this.#layout, active, path)?.ino === stat.ino
+    )
+      return;
     let name: string;
     // Two publishes within one tick of the clock number their inodes alike.
     do name = `${this.#serial}-${(this.#counter += 1)}`;

@@ -127,7 +127,7 @@ export class Scanner {
     const sightings: Sighting[] = [];
     const deep = extent === 'all';
     for (const dir of dirs) {
-      if (this.#isDirectory(active, dir)) await this.#lookAtActive(state, active, dir, deep, sightings);
+      if (this.#isDirectory(active, dir)) await this.#lookAtActive(state, active, dir, deep, sightings, look);
     }
     this.#judgeActive(state, active, sightings, look);
     const idle = otherTree(active);
@@ -176,13 +176,18 @@ export class Scanner {
     return new Promise((resolve) => setImmediate(resolve));
   }
 
-  #list(dir: ByteString): ByteString[] | undefined {
+  /** The names in a directory; `undefined` when it is none any more, or closed: then nothing is known of what is in it. */
+  #list(at: ByteString, path: Path, look: Look): ByteString[] | undefined {
+    const { fs } = this.#o;
     try {
-      return this.#o.fs.readdir('list', dir);
+      // Names that can be listed and not looked at are no help.
+      fs.lstat('list', `${at}/.`);
+      return fs.readdir('list', at);
     } catch (error) {
       const code = codeOf(error);
-      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-      throw error;
+      if (code === 'EACCES') look.problems.set(path, 'cannot be read: EACCES');
+      else if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error;
+      return undefined;
     }
   }
 
@@ -193,9 +198,10 @@ export class Scanner {
     dir: Path,
     deep: boolean,
     into: Sighting[],
+    look: Look,
   ): Promise<void> {
     const { fs, layout } = this.#o;
-    const names = this.#list(layout.inTree(tree, dir));
+    const names = this.#list(layout.inTree(tree, dir), dir, look);
     if (names === undefined) return;
     const present = new Set(names);
     for (const name of state.slots.namesIn(dir)) {
@@ -224,7 +230,7 @@ export class Scanner {
         }
       }
       if (stat.type === 'directory' && (deep || slot?.type !== 'directory')) {
-        await this.#lookAtActive(state, tree, path, deep, into);
+        await this.#lookAtActive(state, tree, path, deep, into, look);
       }
     }
   }
@@ -319,7 +325,7 @@ export class Scanner {
   // A shared inode is looked at in the active tree; here count names that are not the expected inode.
   async #lookAtIdle(state: LedgerState, tree: TreeName, dir: Path, deep: boolean, look: Look): Promise<void> {
     const { fs, layout } = this.#o;
-    const names = this.#list(layout.inTree(tree, dir));
+    const names = this.#list(layout.inTree(tree, dir), dir, look);
     if (names === undefined) return;
     const expectedAt = (path: Path): Slot | undefined =>
       state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
@@ -500,7 +506,9 @@ export class Scanner {
     const tops = topsOf(look);
     let merged = state.slots.get(dir)?.type === 'directory';
     if (!merged) tops.set(dir, { slot: { type: 'directory', signature: signatureOf(stat) }, source: at });
-    for (const name of this.#list(at) ?? []) {
+    const names = this.#list(at, dir, look);
+    if (names === undefined) return false;
+    for (const name of names) {
       const breath = this.#breathe();
       if (breath !== undefined) await breath;
       const path = join(dir, name);
