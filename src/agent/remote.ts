@@ -67,8 +67,8 @@ export class Remote {
   #index = new InodeIndex();
   #view: RemoteView;
   #holds: HoldTracker;
-  /** What was applied since the view was last refreshed; `all` after a listing. */
-  #touched: Touched[] | 'all' = [];
+  /** What was applied since the view was last refreshed. */
+  #touched: Touched[] = [];
   #pendingSinceMs = 0;
   #head = 0n;
   #revision = 0n;
@@ -129,7 +129,7 @@ export class Remote {
   }
   /** Whether something waits to be shown. */
   get pending(): boolean {
-    return this.#touched === 'all' || this.#touched.length > 0 || this.#unfinished.size > 0;
+    return this.#touched.length > 0 || this.#unfinished.size > 0;
   }
 
   /** Contents that an earlier run read: nothing is fetched again for them. */
@@ -167,7 +167,8 @@ export class Remote {
     for (const entry of this.#view.entries.values())
       if (entry.type === 'file') this.#holds.noteListed(entry.ino);
     this.#head = revision;
-    this.#touched = 'all';
+    this.#touched = [];
+    for (const paths of [this.#view.entries, this.#tree, this.#problems]) this.#touchedAgain(paths.keys());
     this.#pendingSinceMs = this.#o.clock.monotonicMs();
     log('info', 'listed', { revision, entries: this.#view.entries.size });
   }
@@ -257,7 +258,7 @@ export class Remote {
     if (!this.pending) this.#pendingSinceMs = nowMs;
     this.#holds.note(events, this.#own.delete(revision), nowMs);
     const touched = this.#index.apply(events);
-    if (this.#touched !== 'all') this.#touched.push(touched);
+    this.#touched.push(touched);
     this.#head = revision;
     this.#o.onChange();
   }
@@ -310,7 +311,7 @@ export class Remote {
   ): Promise<{ readonly changed: ReadonlySet<Path> } | { readonly waitMs: number }> {
     const nowMs = this.#o.clock.monotonicMs();
     this.#reviveUnfinished(nowMs);
-    if (this.#touched !== 'all' && this.#touched.length === 0) {
+    if (this.#touched.length === 0) {
       if (this.#unfinished.size > 0) return { waitMs: MISSING_RETRY_MS };
       this.#revision = this.#head;
       return { changed: new Set() };
@@ -336,7 +337,7 @@ export class Remote {
 
   #touchedAgain(paths: Iterable<Path>): void {
     for (const path of paths) this.#retry.add(path);
-    if (this.#touched !== 'all' && this.#touched.length === 0) {
+    if (this.#touched.length === 0) {
       this.#touched.push({ inodes: new Set(), dentries: [], relinked: new Set() });
     }
   }
@@ -346,14 +347,7 @@ export class Remote {
     this.#touched = [];
     const paths = new Set(this.#retry);
     this.#retry.clear();
-    if (touched === 'all') {
-      this.#view.refresh();
-      for (const path of this.#view.entries.keys()) paths.add(path);
-      for (const path of this.#tree.keys()) paths.add(path);
-      for (const path of this.#problems.keys()) paths.add(path);
-    } else {
-      for (const path of this.#view.refresh(mergeTouched(touched))) paths.add(path);
-    }
+    for (const path of this.#view.refresh(mergeTouched(touched))) paths.add(path);
     for (const path of this.#view.problems.keys()) paths.add(path);
     return paths;
   }
@@ -435,8 +429,8 @@ export class Remote {
       this.#unfinished.delete(path);
       this.#setProblem(path, undefined);
     }
-    const { contentKey, ...fields } = entry;
-    const next: AncestorEntry = { ...fields, digest, contentKey };
+    // The spread comes last: with it first V8 gives each object a hidden class of its own.
+    const next: AncestorEntry = { digest, ...entry };
     this.#tree.set(path, next);
     return before === undefined || !sameFields(before, next);
   }

@@ -62,19 +62,15 @@ export function decodeAttr(value: Uint8Array): Attr {
   const flags = reader.u8();
   const typeAndMode = reader.u16be();
   const type = typeOfNumber(typeAndMode >> 12, 'attr', 1);
-  const known = {
-    flags,
-    type,
-    mode: typeAndMode & 0o7777,
-    uid: reader.u32be(),
-    gid: reader.u32be(),
-    atimeNs: readTime(reader),
-    mtimeNs: readTime(reader),
-    ctimeNs: readTime(reader),
-    nlink: reader.u32be(),
-    length: reader.u64be(),
-    rdev: reader.u32be(),
-  };
+  const mode = typeAndMode & 0o7777;
+  const uid = reader.u32be();
+  const gid = reader.u32be();
+  const atimeNs = readTime(reader);
+  const mtimeNs = readTime(reader);
+  const ctimeNs = readTime(reader);
+  const nlink = reader.u32be();
+  const length = reader.u64be();
+  const rdev = reader.u32be();
   // From here on a field is there if its bytes are (upstream `Attr.Unmarshal`); without a parent nothing follows.
   const hasParent = reader.remaining >= 8;
   const parent = hasParent ? reader.u64be() : 0n;
@@ -85,7 +81,25 @@ export function decodeAttr(value: Uint8Array): Attr {
   const tier = hasTier ? reader.u8() : 0;
   const hasPadding = tier !== 0 && reader.peek() === 0;
   if (hasPadding) reader.u8();
-  const attr = { ...known, parent, accessAcl, defaultAcl, tier, rest: reader.rest() };
+  const rest = reader.rest();
+  const attr = {
+    flags,
+    type,
+    mode,
+    uid,
+    gid,
+    atimeNs,
+    mtimeNs,
+    ctimeNs,
+    nlink,
+    length,
+    rdev,
+    parent,
+    accessAcl,
+    defaultAcl,
+    tier,
+    rest,
+  };
   const tail = { parent: hasParent, acl: hasAcl, tier: hasTier, padding: hasPadding };
   return sameTail(tail, usualTail(attr)) ? attr : { ...attr, tail };
 }
