@@ -1,6 +1,6 @@
 /** The numbers: how soon a change is visible, what a seed costs, what a large tree costs, what an idle agent costs. */
 
-import { mkdtempSync, rmSync, statfsSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { availableParallelism, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -16,6 +16,7 @@ const PACE_MS = 60;
 const SMALL = { files: 100, edits: 500 };
 const LARGE = { files: 10_000, edits: 100 };
 const SEED_FILES = 5_000;
+const SEED_RUNS = 3;
 const QUIET_MS = 5_000;
 const IDLE_MS = 10_000;
 const FILES_PER_DIRECTORY = 100;
@@ -36,6 +37,8 @@ interface Followed {
 interface Seeded {
   readonly totalMs: number;
   readonly publishMs: number;
+  /** Making as many small files, nothing else. */
+  readonly plainMs: number;
 }
 
 interface Results {
@@ -64,28 +67,18 @@ async function makeVolume(server: EtcdServer, name: string, files: number): Prom
   return volume;
 }
 
-async function inDirectory<T>(place: Place, use: (dir: string) => Promise<T>): Promise<T> {
-  const dir = mkdtempSync(join(place.parent, 'bench-'));
-  try {
-    return await use(dir);
-  } finally {
-    rmSync(dir, { recursive: true, force: true });
-  }
-}
-
 /** An agent on a directory: what it costs while nothing happens, then how soon edits are visible. */
 async function follow(place: Place, volume: TestVolume, files: number, edits: number): Promise<Followed> {
-  return inDirectory(place, async (dir) => {
-    say(`${place.name}: an idle agent with ${files} files, then ${edits} edits`);
-    const agent = await startAgent(volume.url, dir, ['--min-interval', `${MIN_INTERVAL_MS}ms`]);
-    try {
-      const idle = await measureIdle(agent);
-      const { watched, visible } = await measureEdits(volume, dir, edits, PACE_MS);
-      return { floor: watched, visible, ...idle };
-    } finally {
-      await agent.stop();
-    }
-  });
+  say(`${place.name}: an idle agent with ${files} files, then ${edits} edits`);
+  const dir = mkdtempSync(join(place.parent, 'follow-'));
+  const agent = await startAgent(volume.url, dir, ['--min-interval', `${MIN_INTERVAL_MS}ms`]);
+  try {
+    const idle = await measureIdle(agent);
+    const { watched, visible } = await measureEdits(volume, dir, edits, PACE_MS);
+    return { floor: watched, visible, ...idle };
+  } finally {
+    await agent.stop();
+  }
 }
 
 async function measureIdle({ pid }: Agent): Promise<Pick<Followed, 'restMiB' | 'idleCpuSeconds'>> {
@@ -96,17 +89,32 @@ async function measureIdle({ pid }: Agent): Promise<Pick<Followed, 'restMiB' | '
   return { restMiB, idleCpuSeconds: cpuSeconds(pid) - before };
 }
 
-/** `--once` into an empty directory, the whole process. */
+/** `--once` into empty directories, the whole process, and beside it what the file system alone asks for that many files. */
 async function seed(place: Place, volume: TestVolume): Promise<Seeded> {
-  return inDirectory(place, async (dir) => {
-    say(`${place.name}: a first seed of ${SEED_FILES} files`);
+  say(`${place.name}: a first seed of ${SEED_FILES} files, ${SEED_RUNS} times`);
+  const runs: { totalMs: number; publishMs: number; plainMs: number }[] = [];
+  for (let run = 0; run < SEED_RUNS; run += 1) {
+    const plainMs = makePlainFiles(mkdtempSync(join(place.parent, 'plain-')));
+    const dir = mkdtempSync(join(place.parent, 'seed-'));
     const startMs = performance.now();
     const result = await runCommand(['--once', volume.url, dir]);
     const totalMs = performance.now() - startMs;
     const publishMs = / published .* ms=(\d+)/.exec(result.stderr)?.[1];
     if (result.code !== 0 || publishMs === undefined) throw new Error(result.stderr);
-    return { totalMs, publishMs: Number(publishMs) };
-  });
+    runs.push({ totalMs, publishMs: Number(publishMs), plainMs });
+  }
+  const median = (field: keyof Seeded): number =>
+    quantile(
+      runs.map((run) => run[field]),
+      0.5,
+    );
+  return { totalMs: median('totalMs'), publishMs: median('publishMs'), plainMs: median('plainMs') };
+}
+
+function makePlainFiles(dir: string): number {
+  const startMs = performance.now();
+  for (let n = 0; n < SEED_FILES; n += 1) writeFileSync(join(dir, String(n)), 'a small file\n');
+  return performance.now() - startMs;
 }
 
 /** How much later than a bare watch the median edit is visible, in milliseconds. */
@@ -139,11 +147,12 @@ const ROWS: readonly Row[] = [
     '<= 2 times',
   ],
   [
-    `first seed of ${SEED_FILES} files, --once, whole process`,
+    `first seed of ${SEED_FILES} files, --once, whole process, median of ${SEED_RUNS}`,
     ({ seed: { totalMs } }) => ms(totalMs),
     '< 3000 ms',
   ],
   ['  its publish alone', ({ seed: { publishMs } }) => ms(publishMs)],
+  ['  as many small files made one by one, nothing else', ({ seed: { plainMs } }) => ms(plainMs)],
   [`idle, ${SMALL.files} files: RSS`, ({ small }) => `${small.restMiB.toFixed(0)} MiB`],
   [`  CPU in ${IDLE_MS / 1000} s`, ({ small }) => `${small.idleCpuSeconds.toFixed(2)} s`],
   [`idle, ${LARGE.files} files: RSS`, ({ large }) => `${large.restMiB.toFixed(0)} MiB`],
@@ -168,31 +177,28 @@ function table(places: readonly Place[], results: readonly Results[]): string {
 
 const TMPFS_MAGIC = 0x01021994;
 
-/** A real disk and memory, as far as this machine has both. */
+/** A real disk and memory, where this machine has both. */
 function places(): Place[] {
-  const all = [
-    { name: tmpdir(), parent: tmpdir() },
-    { name: '/dev/shm', parent: '/dev/shm' },
-  ];
-  return all.map(({ name, parent }) => {
+  return [tmpdir(), '/dev/shm'].filter(existsSync).map((parent) => {
     const kind = statfsSync(parent).type === TMPFS_MAGIC ? 'memory' : 'disk';
-    return { name: `${name} (${kind})`, parent };
+    return { name: `${parent} (${kind})`, parent: mkdtempSync(join(parent, 'bench-')) };
   });
 }
 
 async function main(): Promise<void> {
   const server = await startEtcd();
+  const where = places();
   try {
     const small = await makeVolume(server, 'small', SMALL.files);
     const large = await makeVolume(server, 'large', LARGE.files);
     const seeded = await makeVolume(server, 'seeded', SEED_FILES);
     const { version } = await small.store.status();
     const results: Results[] = [];
-    for (const place of places()) {
+    for (const place of where) {
       results.push({
+        seed: await seed(place, seeded),
         small: await follow(place, small, SMALL.files, SMALL.edits),
         large: await follow(place, large, LARGE.files, LARGE.edits),
-        seed: await seed(place, seeded),
       });
     }
     process.stdout.write(
@@ -200,13 +206,15 @@ async function main(): Promise<void> {
         `etcd ${version} with its data below ${tmpdir()}, fsync on; Node ${process.version}; ${availableParallelism()} CPUs.`,
         `Agents run with --min-interval ${MIN_INTERVAL_MS}ms; each edit is one transaction, ${PACE_MS} ms after the one before was seen.`,
         '',
-        table(places(), results),
+        table(where, results),
         '',
       ].join('\n'),
     );
     for (const volume of [small, large, seeded]) await volume.store.close();
   } finally {
     await server.stop();
+    // Not sooner: ext4 makes new files slowly for a minute after many were removed.
+    for (const { parent } of where) rmSync(parent, { recursive: true, force: true });
   }
 }
 

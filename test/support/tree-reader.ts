@@ -81,8 +81,8 @@ export class TreeReader {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
     const reader = new TreeReader(child);
-    const [first] = await Promise.race([once(child.stdout, 'data'), once(child, 'close')]);
-    if (typeof first === 'number') throw new Error(`the reader ended with ${first}`);
+    await Promise.race([once(child.stdout, 'data'), once(child, 'close')]);
+    if (child.exitCode !== null) throw new Error(`the reader ended with ${child.exitCode}`);
     return reader;
   }
 
