@@ -114,7 +114,7 @@ export class Agent {
     this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs });
     this.local = new Local(ledger, excluded);
     this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
-    this.#firstStart = ledger.state.active === undefined;
+    this.#firstStart = ledger.state.revision === 0n;
     if (options.adopt && ledger.state.unadopted.size > 0) {
       const paths = [...ledger.state.unadopted];
       ledger.write([{ t: 'unadopted', add: [], remove: paths }], false);
@@ -316,7 +316,8 @@ export class Agent {
     let toRemote = pullOnly ? [] : this.#setAsideUnadopted(plan.toRemote, remote);
     const changes = [...plan.toLocal, ...undone];
     if (!this.#passGuard(changes, toRemote)) return [];
-    const first = state.active === undefined;
+    // Nothing was published by this state; a tree of a state that was lost may be there.
+    const first = state.revision === 0n;
     if (!first && changes.length === 0 && this.local.adoptions.size === 0) return toRemote;
     // What was there before the first publish is read first: its names are about to be replaced.
     if (sinceFlipMs < this.#o.minIntervalMs || (first && this.local.busy.size > 0)) return 'later';
@@ -393,8 +394,7 @@ export class Agent {
   /** Before the first publish the directory may hold files nobody has agreed on: they stay, and are not pushed. */
   #setAsideUnadopted(changes: readonly Change[], remote: Remote): readonly Change[] {
     const { ledger, adopt } = this.#o;
-    if (!this.#firstStart || ledger.state.active !== undefined || adopt || remote.tree.size === 0)
-      return changes;
+    if (!this.#firstStart || ledger.state.revision !== 0n || adopt || remote.tree.size === 0) return changes;
     const add = changes.filter(({ old }) => old === undefined).map(({ path }) => path);
     if (add.length === 0) return changes;
     ledger.write([{ t: 'unadopted', add, remove: [] }], false);

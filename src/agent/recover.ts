@@ -3,9 +3,9 @@
 import { randomUUID } from 'node:crypto';
 
 import type { ByteString } from '../codec/kv.ts';
-import type { Path } from '../reconcile/entry.ts';
+import { join, type Path } from '../reconcile/entry.ts';
 import { codeOf, ConfigError } from './error.ts';
-import { otherTree, type Layout } from './layout.ts';
+import { otherTree, type Layout, type TreeName } from './layout.ts';
 import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
 import { acquireLock } from './lock.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
@@ -57,6 +57,7 @@ export async function openState(fs: FsPort, layout: Layout, clock: Clock): Promi
     const tokenPath = `${layout.state}/owner`;
     writeToken(fs, tokenPath, token);
     recover({ fs, layout, ledger, clock });
+    recoverLostState(fs, layout, ledger);
     return {
       ledger,
       assertOwner: () => {
@@ -147,8 +148,8 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
     const stale = paths.map((path) => [path, hasOther ? (state.slots.get(path) ?? null) : null] as const);
     const { tree, revision, ancestor } = intent;
     records.push({ t: 'commit', tree, revision, slots: [...found], stale, ancestor });
-  } else if (state.active !== undefined) {
-    // Not flipped: the idle tree holds a mixture, whose inodes the intent names.
+  } else {
+    // Not flipped: the idle tree holds a mixture, whose inodes the intent names. Before the first flip all of it is that.
     const same: Path[] = [];
     const stale: [Path, Slot | null][] = [];
     for (const [path, slot] of found) {
@@ -161,6 +162,40 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
   }
   records.push({ t: 'settled' });
   ledger.write(records, true);
+}
+
+/**
+ * A published tree of which the state knows nothing, because the state was lost: it stays published, and the looks find
+ * out what it holds. What differs in the other tree is all that is left of it (`kept`, once it is replaced).
+ */
+function recoverLostState(fs: FsPort, layout: Layout, ledger: Ledger): void {
+  if (ledger.state.active !== undefined || ledger.state.intent !== undefined) return;
+  if (fs.lstat('recover', layout.data)?.type !== 'symlink') return;
+  const target = fs.readlink('recover', layout.data);
+  const tree = (['a', 'b'] as const).find((name) => target === `..${name}`);
+  if (tree === undefined || fs.lstat('recover', layout.tree(tree))?.type !== 'directory') return;
+  const stale: [Path, Slot][] = [];
+  unknownSlots(fs, layout, otherTree(tree), '', stale);
+  ledger.write([{ t: 'commit', tree, revision: 0n, slots: [], stale, ancestor: [] }], true);
+}
+
+/** Everything in a tree, as contents that nobody has read. */
+function unknownSlots(fs: FsPort, layout: Layout, tree: TreeName, dir: Path, into: [Path, Slot][]): void {
+  const at = layout.inTree(tree, dir);
+  if (fs.lstat('recover', at)?.type !== 'directory') return;
+  for (const name of fs.readdir('recover', at)) {
+    const path = join(dir, name);
+    const stat = fs.lstat('recover', layout.inTree(tree, path));
+    if (stat === undefined) continue;
+    const signature = signatureOf(stat);
+    if (stat.type === 'file') into.push([path, { type: 'file', signature, digest: '' }]);
+    else if (stat.type === 'symlink') into.push([path, { type: 'symlink', signature, target: '' }]);
+    else if (stat.type !== 'directory') into.push([path, { type: 'other', signature }]);
+    else {
+      into.push([path, { type: 'directory', signature }]);
+      unknownSlots(fs, layout, tree, path, into);
+    }
+  }
 }
 
 /**

@@ -27,7 +27,7 @@ export const unflushedFs: FsPort = {
 };
 
 /** Real time of day plus what a test lets pass; the clock that never jumps moves only in tests. */
-export class SteppedClock implements Clock {
+class SteppedClock implements Clock {
   #passedMs = 0;
   nowNs(): bigint {
     return BigInt(Date.now() + this.#passedMs) * 1_000_000n;
@@ -96,6 +96,8 @@ export class ServedDirectory {
     const root = options.root ?? temporaryDirectory();
     const layout = layoutOf(root);
     const state = await openState(port, layout, new SteppedClock());
+    if (state.ledger.state.owner === undefined)
+      state.ledger.write([{ t: 'owner', format: 1, owner: { uuid: 'of no volume', subdir: '' } }], false);
     return new ServedDirectory(root, layout, port, state, options.excluded ?? (() => false));
   }
 

@@ -41,7 +41,7 @@ function parseEntry(line: string): Entry {
 }
 
 /** The paths at which a tree differs from the ancestor, and what it has there. */
-export function deltaOf(ancestor: Tree, tree: Tree): Delta {
+function deltaOf(ancestor: Tree, tree: Tree): Delta {
   const paths = new Set([...ancestor.keys(), ...tree.keys()]);
   const differing = [...paths].filter((path) => !identical(ancestor.get(path), tree.get(path)));
   return new Map(differing.map((path) => [path, tree.get(path)]));

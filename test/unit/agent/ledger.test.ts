@@ -192,7 +192,7 @@ describe('ledger', () => {
 
   it('goes on in the old file when there is no room for a new one', () => {
     const disk = new StoppingFs(unflushedFs);
-    const ledger = Ledger.open({ ...disk.port, write: unflushedFs.write }, layout);
+    const ledger = Ledger.open({ ...disk.port, write: (...args) => unflushedFs.write(...args) }, layout);
     const slots = Array.from({ length: 20 }, (_, index) => [`f${index}`, slot('x'.repeat(1000))] as const);
     const look: LedgerRecord = { t: 'look', slots, stale: [], same: [] };
     const inode = fs.statSync(layout.ledger).ino;

@@ -1,0 +1,147 @@
+import fs from 'node:fs';
+import { expect } from 'chai';
+
+import { codeOf } from '../../../src/agent/error.ts';
+import {
+  fileLine,
+  NOTHING_FOUND,
+  removeTree,
+  ServedDirectory,
+  temporaryDirectory,
+} from '../../support/served-directory.ts';
+import { dir, file, lines, readText, readTree, symlink, type Nodes } from '../../support/tree-on-disk.ts';
+
+const VIEW: Nodes = { f: file('one'), d: dir(), 'd/g': file('two'), l: symlink('f') };
+
+describe('a start', () => {
+  let root: string;
+  beforeEach(() => {
+    root = temporaryDirectory();
+  });
+  afterEach(() => removeTree(root));
+
+  async function run(work: (served: ServedDirectory) => void | Promise<void>): Promise<void> {
+    const served = await ServedDirectory.open({ root });
+    try {
+      await work(served);
+    } finally {
+      await served.close();
+    }
+  }
+
+  async function refusal(path: string): Promise<unknown> {
+    return ServedDirectory.open({ root: path }).then(
+      () => undefined,
+      (error: unknown) => error,
+    );
+  }
+
+  it('writes nothing when nothing changed: no inode, no ctime', async () => {
+    await run(async (served) => {
+      served.publish(VIEW);
+      served.catchUp();
+      await served.lookUntilSettled();
+    });
+    const stats = (): string[] =>
+      ['f', 'd', 'd/g', 'l']
+        .flatMap((path) => [`${root}/..a/${path}`, `${root}/..b/${path}`, `${root}/${path.split('/')[0]}`])
+        .map((path) => `${path} ${fs.lstatSync(path).ino} ${fs.lstatSync(path).ctimeMs}`);
+    const before = stats();
+    await run(async (served) => {
+      expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      expect(served.local.dirty.size).to.equal(0);
+    });
+    expect(stats()).to.deep.equal(before);
+  });
+
+  it('finds what was edited meanwhile', async () => {
+    await run((served) => {
+      served.publish(VIEW);
+      served.catchUp();
+    });
+    fs.writeFileSync(`${root}/f`, 'edited');
+    await run(async (served) => {
+      expect((await served.lookUntilSettled()).edits).to.deep.equal([fileLine('f', 'edited')]);
+    });
+    // Found once, and remembered as something to push.
+    await run(async (served) => {
+      expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      expect([...served.local.dirty]).to.deep.equal(['f']);
+    });
+  });
+
+  describe('without the state of an earlier run', () => {
+    async function lose(): Promise<void> {
+      await run((served) => {
+        served.publish({ ...VIEW, f: file('older') });
+        served.catchUp();
+        served.publish(VIEW);
+      });
+      fs.rmSync(`${root}/..etcd-etc-agent`, { recursive: true });
+    }
+
+    it('leaves the published tree and its names as they are', async () => {
+      await lose();
+      await run(async (served) => {
+        const { edits, adoptions, losers } = await served.lookUntilSettled();
+        expect(edits.sort()).to.deep.equal(
+          ['d dir 755', fileLine('d/g', 'two'), fileLine('f', 'one'), 'l -> f'].sort(),
+        );
+        expect([adoptions, losers]).to.deep.equal([[], []]);
+        expect(served.ledger.state.revision).to.equal(0n);
+        for (const name of ['f', 'd', 'l'])
+          expect(fs.readlinkSync(`${root}/${name}`)).to.equal(`..data/${name}`);
+        expect(readTree(fs.realpathSync(`${root}/..data`))).to.deep.equal(lines(VIEW));
+      });
+    });
+
+    it('publishes again, carries what the volume has not, and drops no content unseen', async () => {
+      await lose();
+      fs.writeFileSync(`${root}/..data/d/mine`, 'mine');
+      fs.writeFileSync(`${root}/..b/f`, 'in whichever tree');
+      fs.writeFileSync(`${root}/..a/f`, 'and in the other');
+      await run(async (served) => {
+        const active = served.ledger.state.active;
+        const [shown, hidden] =
+          active === 'b'
+            ? ['in whichever tree', 'and in the other']
+            : ['and in the other', 'in whichever tree'];
+        const findings = await served.lookUntilSettled();
+        expect(findings.edits).to.include.members([fileLine('f', shown), fileLine('d/mine', 'mine')]);
+        served.publish(VIEW);
+        served.catchUp();
+        const after = await served.lookUntilSettled();
+        expect(after.losers).to.deep.equal([fileLine('f', hidden)]);
+        for (const tree of ['..a', '..b'])
+          expect(readTree(`${root}/${tree}`)).to.deep.equal(lines({ ...VIEW, 'd/mine': file('mine') }));
+        expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      });
+    });
+
+    it('with `..data` gone as well starts from nothing', async () => {
+      await lose();
+      fs.unlinkSync(`${root}/..data`);
+      await run((served) => {
+        expect(served.ledger.state.active).to.equal(undefined);
+      });
+    });
+  });
+
+  it('is refused in what is no directory', async () => {
+    expect(codeOf(await refusal(`${root}/missing`))).to.equal('ERR_CONFIG');
+    fs.writeFileSync(`${root}/file`, '');
+    expect(codeOf(await refusal(`${root}/file`))).to.equal('ERR_CONFIG');
+  });
+
+  it('empties the stage, and nothing else', async () => {
+    await run((served) => void served.publish(VIEW));
+    const state = `${root}/..etcd-etc-agent`;
+    fs.mkdirSync(`${state}/stage/left/over`, { recursive: true });
+    fs.writeFileSync(`${state}/stage/left/over/file`, '');
+    fs.writeFileSync(`${state}/parked/file`, 'parked');
+    await run(() => {
+      expect(fs.readdirSync(`${state}/stage`)).to.deep.equal([]);
+      expect(readText(`${state}/parked/file`)).to.equal('parked');
+    });
+  });
+});
