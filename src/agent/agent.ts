@@ -101,6 +101,8 @@ export class Agent {
   #pushAfterMs = 0;
   /** Nothing is reconciled before the remote tree has our own last transaction. */
   #ownRevision = 0n;
+  #epoch = 0;
+  #isLate = true;
   #lastFlipMs = -Infinity;
   #guard: string | undefined;
   #damage: string | undefined;
@@ -114,6 +116,8 @@ export class Agent {
     this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs });
     this.local = new Local(ledger, excluded);
     this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
+    // What was removed in the volume since the last run is in no listing.
+    for (const path of ledger.state.ancestor.keys()) this.#remoteDirty.add(path);
     this.#firstStart = ledger.state.revision === 0n;
     if (options.adopt && ledger.state.unadopted.size > 0) {
       const paths = [...ledger.state.unadopted];
@@ -131,6 +135,16 @@ export class Agent {
   /** Why nothing is published or pushed until a person looks; `undefined` when all is well. */
   get guard(): string | undefined {
     return this.#damage ?? this.#guard;
+  }
+
+  /** Why the directory itself cannot be trusted; `undefined` when it can. */
+  get damage(): string | undefined {
+    return this.#damage;
+  }
+
+  /** Whether the last turn has left something unpublished that it could not publish yet. */
+  get isLate(): boolean {
+    return this.#isLate;
   }
 
   /** Local edits that are not in the volume. */
@@ -194,11 +208,14 @@ export class Agent {
    * done (milliseconds), Infinity when only news can change that. Throws what the store and the disk throw.
    */
   async cycle({ store, volume, remote }: Connection, signal: AbortSignal): Promise<number> {
+    this.#isLate = true;
     const advanced = await remote.advance(signal);
     let waitMs = Infinity;
     if ('changed' in advanced) for (const path of advanced.changed) this.#remoteDirty.add(path);
     else waitMs = advanced.waitMs;
     if (remote.revision === 0n || remote.gone !== undefined || this.#damage !== undefined) return waitMs;
+    if (remote.epoch !== this.#epoch) this.#ownRevision = 0n;
+    this.#epoch = remote.epoch;
     if (remote.revision < this.#ownRevision) return waitMs;
     this.#finishInterruptedPush(remote);
     this.#parkLosers(remote.revision);
@@ -206,6 +223,7 @@ export class Agent {
     const plan = this.#reconcile(remote);
     this.#agree(plan);
     const toPush = await this.#publish(plan, remote, sinceFlipMs, signal);
+    this.#isLate = typeof toPush === 'string';
     if (toPush === 'later')
       waitMs = Math.min(waitMs, Math.max(LATER_MS, this.#o.minIntervalMs - sinceFlipMs));
     else if (toPush === 'again') waitMs = LATER_MS;
