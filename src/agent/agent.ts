@@ -359,15 +359,22 @@ export class Agent {
     const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {
-      result = publish(context, { items: request, ancestor, revision: remote.revision });
+      result = publish(context, {
+        items: request,
+        ancestor,
+        revision: remote.revision,
+        unsettled: this.local.busy,
+        touchedSince: (tree) => this.#scanner.touchedSince(tree),
+      });
     } catch (error) {
       // Who knows which of the staged contents are in a tree by now.
       remote.stage.clear();
       throw error;
     }
     if (result.outcome === 'edited') {
-      debug('edited meanwhile: %s', escapeBytes(result.paths.join(' ')));
-      await this.look(new Set(result.paths.map((path) => path.slice(0, Math.max(0, path.lastIndexOf('/'))))));
+      const { directories } = result;
+      debug('edited meanwhile: %s', escapeBytes([...directories].join(' ')));
+      await this.look(directories);
       return 'again';
     }
     this.#lastFlipMs = clock.monotonicMs();

@@ -10,10 +10,11 @@ import { DecodeError } from '../codec/error.ts';
 import { encodeKey } from '../codec/key.ts';
 import { decodeSetting } from '../codec/setting.ts';
 import { RemoteView, type RemoteFile } from '../reconcile/assemble.ts';
-import { join, type Path } from '../reconcile/entry.ts';
+import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import { HoldTracker } from '../reconcile/hold.ts';
 import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
+import { isReservedTop } from './filter.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
 import { CompactedError } from './error.ts';
 import type { Layout } from './layout.ts';
@@ -64,6 +65,8 @@ export class Remote {
   readonly #known = new Map<bigint, KnownContent>();
   readonly #own = new Set<bigint>();
   readonly #unfinished = new Map<Path, Unfinished>();
+  /** Paths that show what was there before, because the volume's entry or a directory above it is broken. */
+  readonly #lastGood = new Set<Path>();
   #index = new InodeIndex();
   #view: RemoteView;
   #holds: HoldTracker;
@@ -72,6 +75,7 @@ export class Remote {
   #pendingSinceMs = 0;
   #head = 0n;
   #revision = 0n;
+  #epoch = 0;
   #up = false;
   #gone: string | undefined;
   #restarts = 0;
@@ -81,8 +85,13 @@ export class Remote {
     const { store, fs, layout, volume, codecs } = options;
     const index = (): InodeIndex => this.#index;
     this.stage = new Stage({ store, fs, layout, index, setting: volume.setting, codecs });
-    this.#view = new RemoteView(this.#index, { subdir: options.subdir, hidden: options.hidden });
+    this.#view = this.#newView();
     this.#holds = new HoldTracker(this.#index, (dentry) => this.#inView(dentry));
+  }
+
+  #newView(): RemoteView {
+    const { subdir, hidden } = this.#o;
+    return new RemoteView(this.#index, { subdir, hidden, reserved: isReservedTop });
   }
 
   /** The remote tree at `revision`, whole. Special files are left out and are problems. */
@@ -96,6 +105,10 @@ export class Remote {
   /** Newest revision taken in; the index stands there. */
   get head(): bigint {
     return this.#head;
+  }
+  /** Another number after the store went back to an older revision. */
+  get epoch(): number {
+    return this.#epoch;
   }
   get index(): InodeIndex {
     return this.#index;
@@ -129,12 +142,18 @@ export class Remote {
   }
   /** Whether something waits to be shown. */
   get pending(): boolean {
-    return this.#touched.length > 0 || this.#unfinished.size > 0;
+    return this.#touched.length > 0;
   }
 
-  /** Contents that an earlier run read: nothing is fetched again for them. */
-  remember(entries: Iterable<AncestorEntry>): void {
-    for (const entry of entries) {
+  /**
+   * Starts from the tree that an earlier run served: no content of it is fetched again, what left the volume meanwhile is
+   * seen to be gone, and what broke meanwhile stays as it was.
+   */
+  remember(tree: ReadonlyMap<Path, AncestorEntry>): void {
+    for (const [path, entry] of tree) {
+      // A path that left the view is removed on neither side.
+      if (this.#o.hidden(path, entry.type === 'directory')) continue;
+      this.#tree.set(path, entry);
       if (entry.type === 'file' && entry.contentKey !== undefined)
         this.#digests.set(entry.contentKey, entry.digest);
     }
@@ -161,11 +180,13 @@ export class Remote {
     this.#noteSetting(setting?.value);
     if (this.#gone !== undefined) return;
     this.#index = index;
-    this.#view = new RemoteView(index, { subdir: this.#o.subdir, hidden: this.#o.hidden });
+    this.#view = this.#newView();
     this.#holds = new HoldTracker(index, (dentry) => this.#inView(dentry));
     this.#view.refresh();
     for (const entry of this.#view.entries.values())
       if (entry.type === 'file') this.#holds.noteListed(entry.ino);
+    // The store was put back to an older state: its revisions say nothing about what we did before.
+    if (revision < this.#head) this.#epoch += 1;
     this.#head = revision;
     this.#touched = [];
     for (const paths of [this.#view.entries, this.#tree, this.#problems]) this.#touchedAgain(paths.keys());
@@ -316,13 +337,13 @@ export class Remote {
       this.#revision = this.#head;
       return { changed: new Set() };
     }
-    const heldMs = this.#holds.remainingMs(nowMs);
+    const heldMs = this.#holds.remainingMs(nowMs, this.#givenUp());
     const leftMs = this.#pendingSinceMs + this.#o.holdMaxMs - nowMs;
     if (heldMs > 0 && leftMs > 0) return { waitMs: Math.min(heldMs, leftMs) };
     const head = this.#head;
     const paths = this.#changedPaths();
     const results = await this.stage.stage(this.#unread(paths), head, signal);
-    if (leftMs > 0 && [...results.values()].some((result) => 'missing' in result)) {
+    if (leftMs > 0 && this.#awaitsBlocks(paths, results)) {
       this.#touchedAgain(paths);
       return { waitMs: Math.min(MISSING_RETRY_MS, leftMs) };
     }
@@ -330,6 +351,21 @@ export class Remote {
     for (const path of paths) if (this.#take(path, results, nowMs)) changed.add(path);
     this.#revision = head;
     return { changed };
+  }
+
+  /** Files that have held back a publish for as long as one may. */
+  #givenUp(): Set<bigint> {
+    return new Set([...this.#unfinished.values()].map(({ ino }) => ino));
+  }
+
+  /** Whether a block is missing that nobody has waited for yet. */
+  #awaitsBlocks(paths: Iterable<Path>, results: ReadonlyMap<string, StageResult>): boolean {
+    for (const path of paths) {
+      const entry = this.#view.entries.get(path);
+      const result = entry?.type === 'file' ? results.get(entry.contentKey) : undefined;
+      if (result !== undefined && 'missing' in result && !this.#unfinished.has(path)) return true;
+    }
+    return false;
   }
 
   /** Paths to look at again although the index did not change. */
@@ -348,7 +384,8 @@ export class Remote {
     const paths = new Set(this.#retry);
     this.#retry.clear();
     for (const path of this.#view.refresh(mergeTouched(touched))) paths.add(path);
-    for (const path of this.#view.problems.keys()) paths.add(path);
+    for (const path of [...this.#view.problems.keys(), ...this.#lastGood]) paths.add(path);
+    for (const path of this.#problems.keys()) if (!this.#view.entries.has(path)) paths.add(path);
     return paths;
   }
 
@@ -391,18 +428,28 @@ export class Remote {
     if (entry?.type !== 'file') this.#unfinished.delete(path);
     if (entry === undefined || entry.type === 'special') {
       this.#setProblem(path, entry === undefined ? problem : `a ${entry.kind} is not shown`);
-      // What cannot be decoded keeps its last good content; what is gone goes.
-      const kind = this.#view.problems.get(path)?.kind;
-      if (before !== undefined && (kind === 'bad-attr' || kind === 'bad-chunk' || kind === 'bad-symlink'))
+      // What is broken keeps its last good content; what is gone goes.
+      if (before !== undefined && entry === undefined && this.#isBroken(path)) {
+        this.#lastGood.add(path);
         return false;
+      }
+      this.#lastGood.delete(path);
       return this.#tree.delete(path);
     }
+    this.#lastGood.delete(path);
     if (entry.type !== 'file') {
       this.#setProblem(path, undefined);
       this.#tree.set(path, entry);
       return before === undefined || !sameFields(before, entry);
     }
     return this.#takeFile(path, entry, before, results.get(entry.contentKey), nowMs);
+  }
+
+  /** Whether the volume's entry at a path, or one above it, cannot be shown. */
+  #isBroken(path: Path): boolean {
+    for (let at: Path | undefined = path; at !== undefined; at = parentOf(at))
+      if (this.#view.problems.has(at)) return true;
+    return false;
   }
 
   #takeFile(

@@ -277,7 +277,7 @@ class Runner {
       holdMaxMs: this.#o.holdMaxMs,
       onChange: () => this.#wakeUp(),
     });
-    remote.remember(this.#ledger.state.ancestor.values());
+    remote.remember(this.#ledger.state.ancestor);
     return { store, volume, remote };
   }
 
@@ -366,7 +366,13 @@ class Runner {
         sentence: `kept the tree of revision ${this.#ledger.state.revision}: the store is not reachable`,
       };
     }
-    if (!this.#isPublished() || remote.revision === 0n || remote.pending) return undefined;
+    const { damage, guard, isLate } = this.#agent;
+    if (damage !== undefined) return { exitCode: 1, sentence: `nothing published: ${damage}` };
+    if (!this.#isPublished() || remote.revision === 0n || remote.pending || isLate) return undefined;
+    if (guard !== undefined) {
+      const sentence = `kept the tree of revision ${this.#ledger.state.revision}: ${guard}`;
+      return { exitCode: this.#o.strict ? 5 : 0, sentence };
+    }
     const problems = this.#problems();
     const { revision } = remote;
     const count = Object.keys(problems).length;

@@ -1,7 +1,7 @@
 /** Builds the remote tree from decoded keys at one revision, and says which paths cannot be shown. */
 
 import type { Attr } from '../codec/attr.ts';
-import { toByteString } from '../codec/bytes.ts';
+import { escapeBytes, toByteString } from '../codec/bytes.ts';
 import { DecodeError } from '../codec/error.ts';
 import { ROOT_INO } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
@@ -57,6 +57,8 @@ export interface RemoteViewOptions {
   readonly subdir: readonly ByteString[];
   /** Whether a path of the view, and all below it, is to be left out silently. Must answer the same each time. */
   hidden(path: Path, isDirectory: boolean): boolean;
+  /** Whether a path of the view belongs to the agent itself, so that the volume's entry is a problem. */
+  reserved?(path: Path): boolean;
 }
 
 /** Inodes from here up belong to the trash and to the control files of a mount (layout 4.1). */
@@ -259,12 +261,18 @@ export class RemoteView {
       problem: { path, kind, message },
     });
     const unsafe = nameProblem(name);
-    if (unsafe !== undefined) return problem('unsafe-name', unsafe);
+    if (unsafe !== undefined) {
+      const spelled = path === join(directory, name) ? unsafe : `${unsafe}: ${escapeBytes(name)}`;
+      return problem('unsafe-name', spelled);
+    }
     if (parent === ROOT_INO && name === '.trash') {
       return problem('unsafe-name', "the name belongs to the client's own view of the trash");
     }
     if (path.length > MAX_PATH_BYTES) {
       return problem('long-path', `the path has ${path.length} bytes, more than ${MAX_PATH_BYTES}`);
+    }
+    if (this.#options.reserved?.(path) === true) {
+      return problem('unsafe-name', 'the name is one that the agent itself uses at the top of its directory');
     }
     if (this.#options.hidden(path, this.#looksLikeDirectory(stored))) return undefined;
     if (stored.dentry instanceof DecodeError) return problem('bad-dentry', stored.dentry.message);

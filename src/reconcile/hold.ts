@@ -76,8 +76,11 @@ export class HoldTracker {
     return this.#empty.has(ino) && this.#isShown(ino);
   }
 
-  /** Milliseconds until the holds that end by time are over; 0 when nothing is held, Infinity while content is awaited. */
-  remainingMs(nowMs: number): number {
+  /**
+   * Milliseconds until the holds that end by time are over; 0 when nothing is held, Infinity while content is awaited.
+   * The content of files that were `givenUp` is not awaited.
+   */
+  remainingMs(nowMs: number, givenUp: ReadonlySet<bigint> = new Set()): number {
     let until = 0;
     for (const [ino, ms] of this.#createdMs) if (ms + REPLACE_MS <= nowMs) this.#createdMs.delete(ino);
     for (const [name, { untilMs }] of this.#gone) {
@@ -88,7 +91,7 @@ export class HoldTracker {
       if (untilMs <= nowMs) this.#private.delete(ino);
       else if (this.#isShown(ino)) until = Math.max(until, untilMs - nowMs);
     }
-    for (const ino of this.#empty) if (this.#isShown(ino)) return Infinity;
+    for (const ino of this.#empty) if (!givenUp.has(ino) && this.#isShown(ino)) return Infinity;
     return until;
   }
 
