@@ -3,6 +3,9 @@
 import { expect } from 'chai';
 import {
   existsSync,
+  lstatSync,
+  readlinkSync,
+  symlinkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -12,13 +15,15 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { encodeKey } from '../../src/codec/key.ts';
-import type { StoreOp } from '../../src/codec/kv.ts';
+import { blockKey } from '../../src/codec/block.ts';
+import { encodeKey, ROOT_INO } from '../../src/codec/key.ts';
+import type { StoreEvent, StoreOp } from '../../src/codec/kv.ts';
 import { uuidKey } from '../../src/agent/volume.ts';
 import { type Agent, publishedTree, runCommand, startAgent, type CommandResult } from '../support/agent.ts';
 import { freePort, startEtcd, type EtcdServer } from '../support/etcd.ts';
-import { file, TestVolume } from '../support/pushing.ts';
-import { loadInto, writeKeys, type LoadedVolume } from '../support/raw-keys.ts';
+import { make, put, putAttr, putChunk, putDentry } from '../support/meta.ts';
+import { directory, file, symlink, TestVolume } from '../support/pushing.ts';
+import { asOps, loadInto, writeKeys, type LoadedVolume } from '../support/raw-keys.ts';
 import { namesOnDisk, storeRevision } from '../support/stillness.ts';
 
 describe('bad input', () => {
@@ -313,6 +318,260 @@ describe('bad input', () => {
         } finally {
           await loaded.remove();
         }
+      });
+    }
+  });
+
+  describe('inside a volume', () => {
+    let volume: TestVolume;
+    let sentinel: Readonly<Record<string, string>>;
+    let count = 0;
+
+    beforeEach(async () => {
+      rmSync(join(dir, 'local'));
+      mkdirSync(join(folder, 'outside/deep'), { recursive: true });
+      for (const name of ['b', 'f', 'old', 'deep/f'])
+        writeFileSync(join(folder, 'outside', name), 'outside\n');
+      sentinel = outside();
+      volume = await TestVolume.format(etcd, { name: `broken-${(count += 1)}`, blockSizeKiB: 64 });
+    });
+    afterEach(async () => {
+      await volume.store.close();
+      expect(outside(), 'what is outside of DIR').to.deep.equal(sentinel);
+    });
+
+    function outside(): Record<string, string> {
+      const names = Object.entries(namesOnDisk(folder));
+      return Object.fromEntries(names.filter(([name]) => name !== 'served' && !name.startsWith('served/')));
+    }
+
+    const broken = async (...events: readonly StoreEvent[]): Promise<void> =>
+      writeKeys(volume.store, asOps(volume.address.prefix, events));
+    const ino = (path: string): bigint => volume.at(path).ino;
+    const block = (id: bigint, value: string): StoreOp => ({
+      type: 'put',
+      key: blockKey(volume.volume.blocks, id, 0, 10),
+      value: Buffer.from(value),
+    });
+    /** A file of ten bytes whose block is another or missing. */
+    const withSlice = (path: string, id: bigint): StoreEvent[] => [
+      putChunk(ino(path), 0, [{ pos: 0, id, size: 10, off: 0, len: 10 }]),
+      putAttr(ino(path), 'file', { length: 10n, mtimeNs: 1n }),
+    ];
+
+    /** What breaks a good volume, with the problem that has to be told of each path. */
+    function breakages(): readonly { path: string; problem: RegExp; events: readonly StoreEvent[] }[] {
+      const garbage = new Uint8Array(5);
+      const key = (path: string) => ({ kind: 'attr', ino: ino(path) }) as const;
+      const dentry = (name: string) => ({ kind: 'dentry', parent: ROOT_INO, name }) as const;
+      return [
+        {
+          path: 'chunk',
+          problem: /25 bytes are no whole number of slice records/,
+          events: [put({ kind: 'chunk', ino: ino('chunk'), index: 0 }, new Uint8Array(25))],
+        },
+        {
+          path: 'length',
+          problem: /block broken-\S+_0_10: .*10 bytes wanted, 3 found/,
+          events: withSlice('length', 900_001n),
+        },
+        { path: 'block', problem: /a block is missing/, events: withSlice('block', 900_002n) },
+        { path: 'attr', problem: /attr/, events: [put(key('attr'), garbage)] },
+        { path: 'dir', problem: /attr/, events: [put(key('dir'), garbage)] },
+        { path: 'dentry', problem: /dentry/, events: [put(dentry('dentry'), garbage)] },
+        {
+          path: 'nowhere',
+          problem: /leads to inode 987654, which does not exist/,
+          events: [putDentry(ROOT_INO, 'nowhere', 987_654n, 'file')],
+        },
+        {
+          path: 'loop/inner/again',
+          problem: /lies inside itself/,
+          events: [putDentry(ino('loop/inner'), 'again', ino('loop'), 'directory')],
+        },
+        {
+          path: 'root-again',
+          problem: /lies inside itself/,
+          events: [putDentry(ROOT_INO, 'root-again', ROOT_INO, 'directory')],
+        },
+        {
+          path: 'reserved',
+          problem: /no part of the tree/,
+          events: [putDentry(ROOT_INO, 'reserved', 0x7fffffff10000000n, 'directory')],
+        },
+        { path: 'pipe', problem: /a fifo is not shown/, events: make(ROOT_INO, 'pipe', 5_000n, 'fifo') },
+        {
+          path: 'no-target',
+          problem: /has no target/,
+          events: make(ROOT_INO, 'no-target', 5_001n, 'symlink'),
+        },
+        ...(
+          [
+            ['a/b', 'a\\x00sb', /has a slash: a\/b/],
+            ['../outside/b', '..\\x00soutside\\x00sb', /has a slash: \.\.\/outside\/b/],
+            ['..', '..', /the name is \.\./],
+            ['.', '.', /the name is \./],
+            ['nul\0name', 'nul\\x000name', /NUL/],
+            ['x'.repeat(256), 'x'.repeat(256), /256 bytes/],
+            ['..data', '..data', /the agent itself uses/],
+            ['..a', '..a', /the agent itself uses/],
+            ['..etcd-etc-agent', '..etcd-etc-agent', /the agent itself uses/],
+          ] as const
+        ).map(([name, path, problem], index) => ({
+          path,
+          problem,
+          events: make(ROOT_INO, name, BigInt(6_000 + index), 'file'),
+        })),
+      ];
+    }
+
+    const GOOD = ['good', 'chunk', 'length', 'block', 'attr', 'dentry', 'nowhere', 'pipe'];
+
+    async function fill(): Promise<void> {
+      for (const path of ['dir', 'loop', 'loop/inner']) await volume.push(volume.make(path, directory()));
+      const files = [...GOOD, 'dir/a', 'dir/b', 'loop/f', 'loop/..data'];
+      await volume.push(...files.map((path) => volume.make(path, file(`${path}, good\n`))));
+    }
+
+    it('is published but for what is broken, which keeps its last good content', async () => {
+      await fill();
+      const agent = await startAgent(volume.url, dir, ['--hold-max', '300ms']);
+      running.push(agent);
+      const before = publishedTree(dir);
+      const cases = breakages();
+      await writeKeys(volume.store, [block(900_001n, 'sho')]);
+      await broken(...cases.flatMap(({ events }) => events));
+      await volume.push(volume.make('later', file('later\n')), volume.edit('good', file('edited\n')));
+      await agent.until('the rest is published', () => existsSync(join(dir, 'later')));
+      const { problems } = await agent.until('all problems are told', (status) => {
+        return Object.keys(status.problems).length >= cases.length;
+      });
+      expect(Object.keys(problems).sort()).to.deep.equal(cases.map(({ path }) => path).sort());
+      for (const { path, problem } of cases) {
+        expect(problems[path], path).to.match(problem);
+        expect(agent.stderr, path).to.include(path);
+      }
+      const { pipe, ...rest } = before;
+      expect(pipe).to.match(/^file/);
+      const now = publishedTree(dir);
+      expect({ ...now, good: '', later: '' }).to.deep.equal({ ...rest, good: '', later: '' });
+      expect(readFileSync(join(dir, 'good'), 'utf8')).to.equal('edited\n');
+      const shown = await runCommand(['status', dir]);
+      for (const { path } of cases) expect(shown.stdout).to.include(`problem     ${path}: `);
+      expect(await agent.stop()).to.equal(0);
+
+      // A new start does not know what was good when it lists, but what it served: nothing of it goes.
+      const again = await startAgent(volume.url, dir, ['--hold-max', '300ms']);
+      running.push(again);
+      await again.until('all problems are told again', (status) => {
+        return Object.keys(status.problems).length >= cases.length;
+      });
+      expect(publishedTree(dir)).to.deep.equal(now);
+    });
+
+    it('is published by --once, and --strict ends with 5', async () => {
+      await fill();
+      const cases = breakages();
+      await writeKeys(volume.store, [block(900_001n, 'sho')]);
+      await broken(...cases.flatMap(({ events }) => events));
+      const once = ['--once', '--timeout', '20s', '--hold-max', '300ms'];
+      const first = await runCommand([...once, volume.url, dir]);
+      expect(first.code, first.stderr).to.equal(0);
+      expect(first.sentence).to.match(
+        new RegExp(`published revision \\d+ with ${cases.length} problems, the first: \\S+: .`),
+      );
+      for (const { path } of cases) expect(first.stderr).to.include(path);
+      expect(Object.keys(publishedTree(dir)).sort()).to.deep.equal(
+        ['good', 'loop', 'loop/..data', 'loop/f', 'loop/inner'].sort(),
+      );
+      const strict = await runCommand([...once, '--strict', volume.url, dir]);
+      expect(strict.code, strict.stderr).to.equal(5);
+      expect(strict.sentence).to.match(/with \d+ problems/);
+    });
+
+    it('leads out by symlinks that nobody follows', async () => {
+      const target = join(folder, 'outside');
+      await volume.push(
+        volume.make('up', symlink('../outside')),
+        volume.make('absolute', symlink(target)),
+        volume.make('d', directory()),
+        volume.make('d/up', symlink('../../outside/deep')),
+        ...['1', '2', '3', '4'].map((name) => volume.make(name, file(name))),
+      );
+      const agent = await startAgent(volume.url, dir);
+      running.push(agent);
+      expect(publishedTree(dir)).to.include({ up: 'symlink ../outside', absolute: `symlink ${target}` });
+      // What was a link becomes a directory with the same names below it, and goes again.
+      for (const path of ['up', 'absolute', 'd/up']) {
+        await volume.push(volume.remove(path));
+        await volume.push(volume.make(path, directory()));
+        await volume.push(volume.make(`${path}/f`, file('inside\n')));
+      }
+      const contents = (): (string | undefined)[] =>
+        ['up', 'absolute', 'd/up'].map((path) => {
+          const at = join(dir, '..data', path);
+          return lstatSync(at, { throwIfNoEntry: false })?.isDirectory() === true && existsSync(join(at, 'f'))
+            ? readFileSync(join(at, 'f'), 'utf8')
+            : undefined;
+        });
+      await agent.until('they are directories', () => contents().every((text) => text === 'inside\n'));
+      for (const path of ['up', 'absolute', 'd/up']) {
+        await volume.push(volume.remove(`${path}/f`));
+        await volume.push(volume.remove(path));
+        await volume.push(volume.make(path, symlink(target)));
+      }
+      await agent.until('they are links', () => {
+        return ['up', 'absolute', 'd/up'].every((path) => publishedTree(dir)[path] === `symlink ${target}`);
+      });
+    });
+
+    for (const tree of ['..data', 'the other tree'] as const) {
+      it(`changes below a directory that somebody made a symlink in ${tree}`, async () => {
+        await volume.push(volume.make('conf', directory()), volume.make('conf/d', directory()));
+        const names = ['f', 'old', 'deep'];
+        await volume.push(
+          ...names.map((name) =>
+            volume.make(`conf/d/${name}`, name === 'deep' ? directory() : file('one\n')),
+          ),
+        );
+        await volume.push(
+          volume.make('conf/d/deep/f', file('one\n')),
+          volume.make('conf/other', file('one\n')),
+        );
+        const agent = await startAgent(volume.url, dir);
+        running.push(agent);
+        process.kill(agent.pid, 'SIGSTOP');
+        try {
+          const active = readlinkSync(join(dir, '..data'));
+          const other = active === '..a' ? '..b' : '..a';
+          const at = join(dir, tree === '..data' ? active : other, 'conf/d');
+          rmSync(at, { recursive: true });
+          symlinkSync(join(folder, 'outside'), at);
+          await volume.push(
+            volume.edit('conf/d/f', file('two\n')),
+            volume.edit('conf/d/deep/f', file('two\n')),
+            volume.make('conf/d/b', file('two\n')),
+            volume.edit('conf/other', file('two\n')),
+          );
+          await volume.push(volume.remove('conf/d/old'));
+        } finally {
+          process.kill(agent.pid, 'SIGCONT');
+        }
+        const wanted = {
+          'conf/d/f': 'two\n',
+          'conf/d/deep/f': 'two\n',
+          'conf/d/b': 'two\n',
+          'conf/other': 'two\n',
+        };
+        await agent.until('the change is published', ({ pendingEdits }) => {
+          const real =
+            lstatSync(join(dir, '..data/conf/d'), { throwIfNoEntry: false })?.isDirectory() === true;
+          if (!real || pendingEdits > 0) return false;
+          return Object.entries(wanted).every(
+            ([path, text]) => existsSync(join(dir, path)) && readFileSync(join(dir, path), 'utf8') === text,
+          );
+        });
+        expect(existsSync(join(dir, 'conf/d/old'))).to.equal(false);
       });
     }
   });
