@@ -5,7 +5,7 @@ import createDebug from 'debug';
 import { escapeBytes, prefixRange } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
-import type { Entry, Path } from '../reconcile/entry.ts';
+import { parentOf, type Entry, type Path } from '../reconcile/entry.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { ancestorsOf } from '../reconcile/push-change.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
@@ -116,8 +116,6 @@ export class Agent {
     this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs });
     this.local = new Local(ledger, excluded);
     this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
-    // What was removed in the volume since the last run is in no listing.
-    for (const path of ledger.state.ancestor.keys()) this.#remoteDirty.add(path);
     this.#firstStart = ledger.state.revision === 0n;
     if (options.adopt && ledger.state.unadopted.size > 0) {
       const paths = [...ledger.state.unadopted];
@@ -371,10 +369,15 @@ export class Agent {
       remote.stage.clear();
       throw error;
     }
+    this.#scanner.forgetListed(result.touched);
     if (result.outcome === 'edited') {
-      const { directories } = result;
-      debug('edited meanwhile: %s', escapeBytes([...directories].join(' ')));
-      await this.look(directories);
+      const directories = [...result.directories, ...result.paths.map((path) => parentOf(path) ?? '')];
+      debug(
+        'edited meanwhile: %s in %s',
+        escapeBytes(result.paths.join(' ')),
+        escapeBytes(directories.join(' ')),
+      );
+      await this.look(new Set(directories));
       return 'again';
     }
     this.#lastFlipMs = clock.monotonicMs();
