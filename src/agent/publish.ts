@@ -6,7 +6,8 @@
  * 3. Change the idle tree: removals deepest first, then directories, then files. A replaced inode is linked into `kept`
  *    before it loses a name.
  * 4. Sync the directories.
- * 5. Look once more at the changed paths of the active tree: an edit that came meanwhile stops this publish.
+ * 5. Look once more at the changed paths and the directories of the active tree: an edit that came meanwhile stops this
+ *    publish.
  * 6. Flip `..data` by renaming a symlink. The commit point.
  * 7. Mend the names at the top: new ones, real files that a symlink replaces again, removed ones.
  * 8. Log the commit with the final signatures. A crash before it makes recovery repeat step 7, so that a top-level
@@ -71,12 +72,20 @@ export interface PublishRequest {
   /** What both sides agree on once this is published. */
   readonly ancestor: readonly (readonly [Path, AncestorEntry | null])[];
   readonly revision: bigint;
+  /** What differs in the active tree and has not settled: the next tree has it as it is, and the ledger has it as before. */
+  readonly unsettled?: ReadonlySet<Path>;
+  /** Directories of the active tree in which names came or went since they were looked at. */
+  readonly touchedSince?: (tree: TreeName) => readonly Path[];
 }
 
-export type PublishResult =
+export type PublishResult = (
   | { readonly outcome: 'published'; readonly problems: ReadonlyMap<Path, string> }
-  /** Local edits came in between at these paths; nothing was flipped. */
-  | { readonly outcome: 'edited'; readonly paths: readonly Path[] };
+  /** Local edits came in between, at these paths and in these directories; nothing was flipped. */
+  | { readonly outcome: 'edited'; readonly paths: readonly Path[]; readonly directories: readonly Path[] }
+) & {
+  /** The directories on disk that the publish itself changed. */
+  readonly touched: ReadonlySet<ByteString>;
+};
 
 interface Context {
   readonly fs: FsPort;
@@ -114,6 +123,8 @@ class Publication {
   readonly #idle: TreeName;
   /** Everything the idle tree must be told: the changes, and what it missed since it was last live. */
   readonly #work = new Map<Path, Wanted | undefined>();
+  /** The unsettled part of the work. */
+  readonly #carried = new Set<Path>();
   readonly #problems = new Map<Path, string>();
   readonly #touchedDirs = new Set<ByteString>();
   readonly #opened = new Map<ByteString, number>();
@@ -138,23 +149,22 @@ class Publication {
     this.#changeIdleTree();
     this.#sync();
     const edited = this.#editedMeanwhile();
-    if (edited.length > 0) {
-      ledger.write(
-        [{ t: 'look', slots: [], stale: this.#idleSlots([...this.#work.keys()]), same: [] }],
-        false,
-      );
-      return { outcome: 'edited', paths: edited };
+    const directories = this.#touchedMeanwhile();
+    if (edited.length > 0 || directories.length > 0) {
+      const stale = [...this.#idleSlots(this.#settledWork()), ...this.#carriedSlots()];
+      ledger.write([{ t: 'look', slots: [], stale, same: [] }], false);
+      return { outcome: 'edited', paths: edited, directories, touched: this.#touchedDirs };
     }
     this.#context.assertOwner();
     this.#flip();
     this.#dropStaged();
-    const slots = this.#idleSlots([...this.#work.keys()]);
+    const slots = this.#idleSlots(this.#settledWork());
     const shown = new Map(slots);
     const slotAt = (name: Path): Slot | undefined =>
       shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
     mendTop(this.#context, [...this.#request.items.keys()], slotAt);
     this.#logCommit(slots);
-    return { outcome: 'published', problems: this.#problems };
+    return { outcome: 'published', problems: this.#problems, touched: this.#touchedDirs };
   }
 
   /** The idle tree alone; a crash leaves it partly done, which the inodes of both trees tell. */
@@ -171,7 +181,36 @@ class Publication {
     const { state } = this.#context.ledger;
     for (const [path] of state.stale) this.#work.set(path, this.#asActive(path, state.slots.get(path)));
     for (const [path, wanted] of this.#request.items) this.#work.set(path, wanted);
+    for (const path of this.#request.unsettled ?? []) this.#carry(path);
     for (const [path, wanted] of [...this.#work]) if (wanted !== undefined) this.#keepDirectories(path);
+  }
+
+  /** Without this a flip would take back for a while what somebody has just made, replaced or removed. */
+  #carry(path: Path): void {
+    const active = this.#active;
+    if (active === undefined || this.#request.items.has(path)) return;
+    const stat = statInTree(this.#fs, 'lstat unsettled', this.#layout, active, path);
+    if (sameButCtime(this.#context.ledger.state.slots.get(path), stat)) return;
+    this.#carried.add(path);
+    if (stat === undefined) this.#work.set(path, undefined);
+    else if (stat.type === 'directory') this.#work.set(path, { type: 'directory', attributes: stat });
+    else this.#work.set(path, { type: 'other', source: this.#layout.inTree(active, path) });
+  }
+
+  #settledWork(): Path[] {
+    return [...this.#work.keys()].filter((path) => !this.#carried.has(path));
+  }
+
+  /** What the tree we worked on holds of the unsettled part: inodes that nobody has read. */
+  #carriedSlots(): [Path, Slot | null][] {
+    return [...this.#carried].map((path): [Path, Slot | null] => {
+      const stat = this.#statIdle('lstat carried', path);
+      if (stat === undefined) return [path, null];
+      return [
+        path,
+        { type: stat.type === 'directory' ? 'directory' : 'other', signature: signatureOf(stat) },
+      ];
+    });
   }
 
   /** A directory stays, whatever the volume says, as long as the tree carries something in it. */
@@ -233,7 +272,8 @@ class Publication {
   #logIntent(): void {
     const { ledger } = this.#context;
     const slots: [Path, Slot | null][] = [];
-    for (const [path, wanted] of this.#work) slots.push([path, this.#intendedSlot(wanted) ?? null]);
+    for (const path of this.#settledWork())
+      slots.push([path, this.#intendedSlot(this.#work.get(path)) ?? null]);
     const { ancestor, revision } = this.#request;
     ledger.write([{ t: 'intent', tree: this.#idle, revision, slots, ancestor }], true);
   }
@@ -273,6 +313,7 @@ class Publication {
     }
     for (const path of directories.reverse()) this.#finishDirectory(path);
     for (const [dir, mode] of this.#opened) fs.chmod('close directory', dir, mode);
+    for (const path of this.#carried) this.#problems.delete(path);
   }
 
   #remove(path: Path): void {
@@ -484,6 +525,11 @@ class Publication {
     return edited;
   }
 
+  #touchedMeanwhile(): readonly Path[] {
+    const { touchedSince } = this.#request;
+    return this.#active === undefined || touchedSince === undefined ? [] : touchedSince(this.#active);
+  }
+
   // Step 6.
   #flip(): void {
     const { data, dataTmp, root } = this.#layout;
@@ -507,10 +553,11 @@ class Publication {
     const { ledger } = this.#context;
     const old = ledger.state.slots;
     const items = [...this.#request.items.keys()];
+    const carried = this.#carriedSlots();
     const stale =
       this.#active === undefined
         ? [...this.#work.keys()].map((path) => [path, null] as const)
-        : items.map((path) => [path, old.get(path) ?? null] as const);
+        : [...items.map((path) => [path, old.get(path) ?? null] as const), ...carried];
     const { revision, ancestor } = this.#request;
     ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor }], true);
   }

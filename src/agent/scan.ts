@@ -86,6 +86,8 @@ interface Sighting {
 export class Scanner {
   readonly #o: ScannerOptions;
   readonly #settling = new Settling();
+  /** Directories of the trees by their place on disk, as they were when they were listed. */
+  readonly #listed = new Map<ByteString, { readonly path: Path; readonly mtimeNs: bigint }>();
   #calls = 0;
 
   constructor(options: ScannerOptions) {
@@ -156,6 +158,24 @@ export class Scanner {
     return statInTree(this.#o.fs, 'look', this.#o.layout, tree, dir)?.type === 'directory';
   }
 
+  /** Directories of a tree in which names came or went since they were listed, as far as they were. */
+  touchedSince(tree: TreeName): Path[] {
+    const root = this.#o.layout.tree(tree);
+    const touched: Path[] = [];
+    for (const [at, { path, mtimeNs }] of this.#listed) {
+      if (at !== root && !at.startsWith(`${root}/`)) continue;
+      const stat = this.#o.fs.lstat('look again', at);
+      if (stat?.type !== 'directory') this.#listed.delete(at);
+      else if (stat.mtimeNs !== mtimeNs) touched.push(path);
+    }
+    return touched;
+  }
+
+  /** This program changed directories itself: what is known of them counts no more until they are listed again. */
+  forgetListed(directories: Iterable<ByteString>): void {
+    for (const at of directories) this.#listed.delete(at);
+  }
+
   #damage(state: LedgerState): string | undefined {
     const { fs, layout } = this.#o;
     if (state.active === undefined) return undefined;
@@ -191,6 +211,13 @@ export class Scanner {
     }
   }
 
+  #listInTree(tree: TreeName, path: Path, look: Look): ByteString[] | undefined {
+    const at = this.#o.layout.inTree(tree, path);
+    const stat = this.#o.fs.lstat('list', at);
+    if (stat?.type === 'directory') this.#listed.set(at, { path, mtimeNs: stat.mtimeNs });
+    return this.#list(at, path, look);
+  }
+
   // Phase 1: what differs. Nothing is judged yet, because a rename is seen as two differences.
   async #lookAtActive(
     state: LedgerState,
@@ -201,7 +228,7 @@ export class Scanner {
     look: Look,
   ): Promise<void> {
     const { fs, layout } = this.#o;
-    const names = this.#list(layout.inTree(tree, dir), dir, look);
+    const names = this.#listInTree(tree, dir, look);
     if (names === undefined) return;
     const present = new Set(names);
     for (const name of state.slots.namesIn(dir)) {
@@ -290,8 +317,9 @@ export class Scanner {
   }
 
   #settled(where: string, path: Path, stat: FileStat | undefined, quietMs: number): boolean {
+    // The ctime moves with every link that a publish makes.
     const print =
-      stat === undefined ? '-' : `${stat.type} ${stat.ino} ${stat.size} ${stat.mtimeNs} ${stat.ctimeNs}`;
+      stat === undefined ? '-' : `${stat.type} ${stat.ino} ${stat.size} ${stat.mtimeNs} ${stat.mode}`;
     return this.#settling.isSettled(
       `${where}:${path}`,
       print,
