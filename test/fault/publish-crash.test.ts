@@ -370,6 +370,50 @@ for (const scene of SCENES) {
   });
 }
 
+describe('a publish beside edits that have not settled, killed at any call', () => {
+  const edited: Nodes = {
+    ...Object.fromEntries(Object.entries(THIRD).filter(([path]) => path !== 'd/sub/second')),
+    'd/edited': file('saved here'),
+    'd/made': file('made here'),
+  };
+  const prepare = async (root: ByteString): Promise<void> => {
+    await prepareSecond(root);
+    fs.writeFileSync(`${root}/d/tmp.swp`, 'saved here');
+    fs.renameSync(`${root}/d/tmp.swp`, `${root}/d/edited`);
+    fs.writeFileSync(`${root}/d/made`, 'made here');
+    fs.unlinkSync(`${root}/d/sub/second`);
+  };
+  const act: Act = async (served) => {
+    await served.look();
+    served.publish(THIRD);
+  };
+
+  it('takes none of them back, and finds each', async () => {
+    const calls = await atEveryCall({ prepare, act }, async (root) => {
+      const expectEdits = (): void => {
+        expect(readText(`${root}/d/edited`)).to.equal('saved here');
+        expect(readText(`${root}/d/made`)).to.equal('made here');
+        expect(fs.existsSync(`${root}/d/sub/second`)).to.equal(false);
+      };
+      expectEdits();
+      await run(root, async (served) => {
+        expectEdits();
+        const { edits, adoptions, losers } = await served.lookUntilSettled();
+        expect([...new Set([...edits, ...adoptions])].sort()).to.deep.equal(
+          [fileLine('d/edited', 'saved here'), fileLine('d/made', 'made here'), 'd/sub/second gone'].sort(),
+        );
+        expect(losers).to.deep.equal([]);
+        expect(served.publish(THIRD).outcome).to.equal('published');
+        served.catchUp();
+        expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+        for (const tree of ['..a', '..b'])
+          expect(readTree(`${root}/${tree}`), tree).to.deep.equal(lines(edited));
+      });
+    });
+    expect(calls).to.be.greaterThan(20);
+  });
+});
+
 describe('what an editor put at the top, killed at any call of bringing it home', () => {
   const prepare = async (root: ByteString): Promise<void> => {
     await prepareSecond(root);

@@ -183,7 +183,14 @@ export class ServedDirectory {
       if (!items.has(path)) items.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
     }
     try {
-      const result = publish(this.#context, { items, ancestor, revision });
+      const result = publish(this.#context, {
+        items,
+        ancestor,
+        revision,
+        unsettled: this.local.busy,
+        touchedSince: (tree) => this.#scanner.touchedSince(tree),
+      });
+      this.#scanner.forgetListed(result.touched);
       if (result.outcome === 'published') for (const path of items.keys()) this.local.adopted(path);
       return result;
     } finally {
