@@ -103,6 +103,20 @@ export class Agent {
     return this;
   }
 
+  /** Waits until it has looked at the whole directory this many times more. */
+  async rescanned(times: number): Promise<void> {
+    for (let n = 0; n < times; n += 1) {
+      const last = this.status?.lastScan;
+      await this.until('the agent looks again', ({ lastScan }) => lastScan !== last);
+    }
+  }
+
+  /** Waits until what was edited in its directory before this call is in the volume. */
+  async pushed(): Promise<Status> {
+    await this.rescanned(2);
+    return this.until('nothing is pending', ({ pendingEdits }) => pendingEdits === 0);
+  }
+
   /** Resolves with the exit code once the process has ended by itself. */
   async ended(): Promise<number | null> {
     await this.#ended;
@@ -139,6 +153,11 @@ export type ShownTree = Readonly<Record<string, string>>;
 export function publishedTree(dir: string): ShownTree {
   const root = Buffer.from(dir).toString('latin1');
   return shown(treeOfMount(join(dir, '..data')), (target, path) => targetInVolume(target, path, root));
+}
+
+/** What a directory without an agent holds. */
+export function plainTree(dir: string): ShownTree {
+  return shown(treeOfMount(dir), (target) => target);
 }
 
 /** What a mount shows, without what no view shows. */

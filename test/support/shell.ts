@@ -7,7 +7,9 @@ import { findTool } from '../../tools/find.mjs';
 
 /** Runs a bash script in a directory; fails with what it printed. */
 export async function shell(dir: string, script: string): Promise<string> {
-  const { stdout } = await promisify(execFile)('bash', ['-euo', 'pipefail', '-c', script], { cwd: dir });
+  const { stdout } = await promisify(execFile)('bash', ['--norc', '-euo', 'pipefail', '-c', script], {
+    cwd: dir,
+  });
   return stdout;
 }
 
