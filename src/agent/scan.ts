@@ -404,9 +404,9 @@ export class Scanner {
     // The edit counts as one of the published version when the idle tree held that very content.
     const isCurrent = sameSlotContent(expected, current);
     if (slot === undefined) {
-      if (isCurrent) look.adoptions.set(path, undefined);
+      if (isCurrent) adoptAt(state, path, undefined, look);
     } else if (isCurrent || this.#o.excluded(path) || slot.type === 'directory') {
-      look.adoptions.set(path, { slot, source: at });
+      adoptAt(state, path, { slot, source: at }, look);
     } else if (slot.type === 'file') {
       look.losers.push({ path, slot, source: at });
     }
@@ -619,6 +619,14 @@ function linkedTop(state: LedgerState, path: Path, slot: Slot): ByteString | und
   const agreed = state.ancestor.get(path);
   if (agreed?.type === 'symlink' && agreed.target === slot.target) return undefined;
   return state.slots.has(join(parentOf(path) ?? '', '..data')) ? undefined : top;
+}
+
+/** What is found in place of a directory is the end of all that was below it. */
+function adoptAt(state: LedgerState, path: Path, adoption: Adoption | undefined, look: Look): void {
+  if (adoption?.slot.type !== 'directory') {
+    for (const below of state.slots.below(path)) look.adoptions.set(below, undefined);
+  }
+  look.adoptions.set(path, adoption);
 }
 
 /** Whether an inode is in the active tree, most likely at `path`; `look` knows what is new there. */
