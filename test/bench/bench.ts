@@ -1,7 +1,7 @@
 /** The numbers: how soon a change is visible, what a seed costs, what a large tree costs, what an idle agent costs. */
 
 import { existsSync, mkdtempSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
-import { availableParallelism, tmpdir } from 'node:os';
+import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Agent, runCommand, startAgent } from '../support/agent.ts';
@@ -186,6 +186,7 @@ function places(): Place[] {
 }
 
 async function main(): Promise<void> {
+  const [load = 0] = loadavg();
   const server = await startEtcd();
   const where = places();
   try {
@@ -203,7 +204,7 @@ async function main(): Promise<void> {
     }
     process.stdout.write(
       [
-        `etcd ${version} with its data below ${tmpdir()}, fsync on; Node ${process.version}; ${availableParallelism()} CPUs.`,
+        `etcd ${version} with its data below ${tmpdir()}, fsync on; Node ${process.version}; ${availableParallelism()} CPUs, load average ${load.toFixed(1)} before.`,
         `Agents run with --min-interval ${MIN_INTERVAL_MS}ms; each edit is one transaction, ${PACE_MS} ms after the one before was seen.`,
         '',
         table(where, results),
