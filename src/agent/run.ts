@@ -163,7 +163,10 @@ class Runner {
     for (;;) {
       const waitMs = await this.#turn();
       if (this.#fatal !== undefined) throw this.#fatal;
-      if (this.#signal.aborted) return this.#stopped();
+      if (this.#signal.aborted) {
+        await this.#letPushEnd();
+        return this.#stopped();
+      }
       if (this.#o.once) {
         const done = this.#onceDone();
         if (done !== undefined) return done;
@@ -178,13 +181,18 @@ class Runner {
 
   async close(): Promise<void> {
     await this.#watch?.close();
-    // A push under way is given the time to end; its outcome is read back by the next start otherwise.
-    await Promise.race([this.#agent.idle(), systemClock.sleep(GRACE_MS, this.#stop.signal)]);
     this.#stop.abort();
     await this.#agent.idle();
     await this.#connection?.store.close();
     await this.#connecting?.catch(() => undefined);
     this.#writeStatus(true);
+  }
+
+  /** A push under way is given some time; of one that takes longer the next start reads what became of it. */
+  async #letPushEnd(): Promise<void> {
+    const over = new AbortController();
+    await Promise.race([this.#agent.idle(), systemClock.sleep(GRACE_MS, over.signal).catch(() => undefined)]);
+    over.abort();
   }
 
   async #startWatching(): Promise<void> {
@@ -389,7 +397,8 @@ class Runner {
 
   #stopped(): RunResult {
     const pending = this.#agent.pendingEdits;
-    const left = pending === 0 ? '' : `, ${pending} local edits are not in the volume yet`;
+    const edits = pending === 1 ? '1 local edit is' : `${pending} local edits are`;
+    const left = pending === 0 ? '' : `, ${edits} not in the volume yet`;
     return { exitCode: 0, sentence: `stopped at revision ${this.#ledger.state.revision}${left}` };
   }
 
@@ -406,6 +415,8 @@ class Runner {
     const { state } = this.#ledger;
     const remote = this.#connection?.remote;
     const volume = this.#connection?.volume.setting.name;
+    const gone = remote?.gone;
+    const storeError = this.#storeError ?? (gone === undefined ? undefined : `the volume is gone: ${gone}`);
     const facts = {
       version: 1 as const,
       pid: process.pid,
@@ -420,7 +431,7 @@ class Runner {
       unadopted: [...state.unadopted].map(escapeBytes),
       problems: this.#problems(),
       ...(this.#agent.guard === undefined ? {} : { guard: this.#agent.guard }),
-      ...(this.#storeError === undefined ? {} : { storeError: this.#storeError }),
+      ...(storeError === undefined ? {} : { storeError }),
     };
     const text = JSON.stringify(facts);
     // Unchanged facts are written again only with the scan, so that an idle agent is quiet and a dead one is told.
