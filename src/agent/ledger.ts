@@ -50,6 +50,8 @@ export type LedgerRecord =
       readonly revision: bigint;
       readonly slots: Pairs<Slot>;
       readonly ancestor: Pairs<AncestorEntry>;
+      /** What has not settled in the active tree and gets a second name in this one; absent: nothing. */
+      readonly carried?: Pairs<Slot>;
     }
   /** The intent's tree is published; final signatures, and what the other tree still holds at these paths. */
   | {

@@ -275,7 +275,10 @@ class Publication {
     for (const path of this.#settledWork())
       slots.push([path, this.#intendedSlot(this.#work.get(path)) ?? null]);
     const { ancestor, revision } = this.#request;
-    ledger.write([{ t: 'intent', tree: this.#idle, revision, slots, ancestor }], true);
+    const carried = [...this.#carried].map(
+      (path) => [path, this.#intendedSlot(this.#work.get(path)) ?? null] as const,
+    );
+    ledger.write([{ t: 'intent', tree: this.#idle, revision, slots, ancestor, carried }], true);
   }
 
   #intendedSlot(wanted: Wanted | undefined): Slot | undefined {

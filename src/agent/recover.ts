@@ -147,7 +147,8 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
     const hasOther = fs.lstat('recover', other) !== undefined;
     const stale = paths.map((path) => [path, hasOther ? (state.slots.get(path) ?? null) : null] as const);
     const { tree, revision, ancestor } = intent;
-    records.push({ t: 'commit', tree, revision, slots: [...found], stale, ancestor });
+    const left = carriedIn(fs, layout, otherTree(tree), intent.carried ?? []);
+    records.push({ t: 'commit', tree, revision, slots: [...found], stale: [...stale, ...left], ancestor });
   } else {
     // Not flipped: the idle tree holds a mixture, whose inodes the intent names. Before the first flip all of it is that.
     const same: Path[] = [];
@@ -158,10 +159,29 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
       if (shared || (slot === null && active === undefined)) same.push(path);
       else stale.push([path, slot]);
     }
+    stale.push(...carriedIn(fs, layout, intent.tree, intent.carried ?? []));
     records.push({ t: 'look', slots: [], stale, same });
   }
   records.push({ t: 'settled' });
   ledger.write(records, true);
+}
+
+/**
+ * What a tree holds of names that were carried without being read. When such a name is gone from the other tree, it was
+ * removed there: what is left of it here is no new file.
+ */
+function carriedIn(
+  fs: FsPort,
+  layout: Layout,
+  tree: TreeName,
+  carried: readonly (readonly [Path, Slot | null])[],
+): [Path, Slot][] {
+  return carried.flatMap(([path, slot]): [Path, Slot][] => {
+    const stat = statInTree(fs, 'recover', layout, tree, path);
+    if (slot === null || stat === undefined || !sameKind(slot, stat)) return [];
+    if (slot.type !== 'directory' && slot.signature.ino !== stat.ino) return [];
+    return [[path, { ...slot, signature: signatureOf(stat) }]];
+  });
 }
 
 /**
