@@ -86,6 +86,8 @@ interface Sighting {
 export class Scanner {
   readonly #o: ScannerOptions;
   readonly #settling = new Settling();
+  /** Published files whose name has another inode or none: when that was, at the latest. */
+  readonly #replacedNs = new Map<Path, bigint>();
   /** Directories of the trees by their place on disk, as they were when they were listed. */
   readonly #listed = new Map<ByteString, { readonly path: Path; readonly mtimeNs: bigint }>();
   #calls = 0;
@@ -248,8 +250,10 @@ export class Scanner {
         slot !== undefined &&
         (this.#o.excluded(path) ? sameInode(slot, stat) : sameSignature(slot, stat)) &&
         linkedTop(state, path, slot) === undefined;
-      if (same) this.#settling.forget(`active:${path}`);
-      else into.push({ path, stat, slot });
+      if (same) {
+        this.#settling.forget(`active:${path}`);
+        this.#replacedNs.delete(path);
+      } else into.push({ path, stat, slot });
       if (slot?.type === 'directory' && stat.type !== 'directory') {
         for (const below of state.slots.below(path)) {
           if (below === path) continue;
@@ -271,11 +275,13 @@ export class Scanner {
         look.edits.set(path, stat === undefined ? undefined : carriedSlot(stat));
         continue;
       }
+      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino) this.#noteReplaced(tree, path);
       const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#quiet(stat, slot);
       if (!this.#settled('active', path, stat, quietMs)) {
         look.busy.add(path);
         continue;
       }
+      if (slot?.type === 'file') this.#judgeReplaced(state, tree, path, slot, look);
       if (stat === undefined) {
         look.edits.set(path, undefined);
         continue;
@@ -284,6 +290,36 @@ export class Scanner {
       if (read !== undefined) look.edits.set(path, read);
     }
     for (const [path, slot] of look.edits) this.#judgeLinkedTop(state, tree, path, slot, look);
+  }
+
+  /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
+  #noteReplaced(tree: TreeName, path: Path): void {
+    if (this.#replacedNs.has(path)) return;
+    const dir = this.#o.fs.lstat('look at directory', this.#o.layout.inTree(tree, parentOf(path) ?? ''));
+    if (dir !== undefined) this.#replacedNs.set(path, dir.mtimeNs);
+  }
+
+  /**
+   * Somebody replaced or removed a file that had been written since it was read last. What was written before its name
+   * went was there to be seen by whoever did it: it is no late edit, although the idle tree still has the inode.
+   */
+  #judgeReplaced(
+    state: LedgerState,
+    tree: TreeName,
+    path: Path,
+    slot: Extract<Slot, { type: 'file' }>,
+    look: Look,
+  ): void {
+    const replacedNs = this.#replacedNs.get(path);
+    this.#replacedNs.delete(path);
+    if (replacedNs === undefined || state.stale.has(path)) return;
+    const { fs, layout } = this.#o;
+    const other = otherTree(tree);
+    const stat = statInTree(fs, 'look at replaced', layout, other, path);
+    if (stat?.type !== 'file' || stat.ino !== slot.signature.ino) return;
+    if (sameButCtime(slot, stat) || stat.mtimeNs >= replacedNs) return;
+    const read = this.#read(path, layout.inTree(other, path), stat, look);
+    if (read !== undefined) look.idle.set(path, read);
   }
 
   /** `mv` or `cp -r` of a top-level name into a directory brings our link there: what it leads to is meant. */

@@ -1,6 +1,7 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
+import { until } from '../../support/until.ts';
 
 import { asNobody } from '../../support/nobody.ts';
 import {
@@ -351,6 +352,18 @@ const CASES: readonly Case[] = [
   },
 ];
 
+/** The file system stamps by ticks of some milliseconds: two calls in one tick cannot be told apart. */
+async function nextTick(dir: string): Promise<void> {
+  const probe = `${dir}~`;
+  const stamp = (): bigint => {
+    fs.writeFileSync(probe, '');
+    return fs.statSync(probe, { bigint: true }).mtimeNs;
+  };
+  const first = stamp();
+  await until('the clock of the file system moves', () => stamp() > first + 10_000_000n);
+  fs.rmSync(probe);
+}
+
 describe('a look', () => {
   for (const { title, command, after, edits = [], adoptions = [], moved = {} } of CASES) {
     it(title, () =>
@@ -506,6 +519,29 @@ describe('a look', () => {
         ]);
         fs.closeSync(fd);
         expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      }));
+
+    it('a write that was made before somebody replaced or removed the file is none: who did it had it', () =>
+      serve(async (served) => {
+        fs.appendFileSync(served.at('conf.d/a.conf'), 'unseen\n');
+        await nextTick(served.at('conf.d'));
+        fs.rmSync(served.at('conf.d/a.conf'));
+        const removed = await served.lookUntilSettled();
+        expect(removed.losers).to.deep.equal([]);
+        expect(removed.adoptions).to.deep.equal([]);
+        expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      }));
+
+    it('a write that was made after somebody removed the file is a loser', () =>
+      serve(async (served) => {
+        const fd = fs.openSync(served.at('conf.d/a.conf'), 'a');
+        fs.rmSync(served.at('conf.d/a.conf'));
+        fs.writeSync(fd, 'after\n');
+        fs.closeSync(fd);
+        const findings = [await served.lookUntilSettled(), await served.lookUntilSettled()];
+        expect(findings.flatMap(({ losers }) => losers)).to.deep.equal([
+          fileLine('conf.d/a.conf', 'one\nafter\n'),
+        ]);
       }));
 
     it('a write to a file that was replaced by the same content is an edit', () =>
