@@ -62,18 +62,16 @@ export class Local {
       // What the active tree held is what the idle tree still has, unless both names are one inode.
       const shared = before?.signature.ino === slot?.signature.ino && before?.type !== 'directory';
       const bothDirectories = before?.type === 'directory' && slot?.type === 'directory';
-      if (
-        !stale.has(path) &&
-        !shared &&
-        !(bothDirectories && before.signature.mode === slot.signature.mode)
-      ) {
+      // A look that found both trees alike and the name gone saw the idle tree as it was before.
+      const isUnknown = !stale.has(path) || look.same.has(path);
+      if (isUnknown && !shared && !(bothDirectories && before.signature.mode === slot.signature.mode)) {
         idle.set(path, before ?? null);
       }
       if (slot === undefined && before?.type === 'file') this.#vanished.set(before.signature.ino, path);
       this.dirty.add(path);
     }
     for (const [path, slot] of look.idle) idle.set(path, slot ?? null);
-    const same = [...look.same].filter((path) => !idle.has(path));
+    const same = [...look.same].filter((path) => !idle.has(path) && !look.edits.has(path));
     if (found.length > 0 || idle.size > 0 || same.length > 0) {
       this.#ledger.write([{ t: 'look', slots: found, stale: [...idle], same }], false);
     }
