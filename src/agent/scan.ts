@@ -17,6 +17,8 @@ import { statInTree } from './tree-stat.ts';
 /** Calls between two breaths of the event loop. */
 const BREATH = 200;
 const READ_BYTES = 1 << 20;
+/** Replaced inodes that are remembered; forgetting one keeps a copy too many. */
+const REPLACED_LIMIT = 10_000;
 
 /** Something found outside the active tree that shall become part of the view. */
 export interface Adoption {
@@ -86,8 +88,10 @@ interface Sighting {
 export class Scanner {
   readonly #o: ScannerOptions;
   readonly #settling = new Settling();
-  /** Published files whose name has another inode or none: when that was, at the latest. */
-  readonly #replacedNs = new Map<Path, bigint>();
+  /** Inodes that stand at the top in place of a link, as of the last look there: edits of them are found there. */
+  readonly #atTop = new Set<bigint>();
+  /** Inodes that somebody replaced or removed: when they lost their name, at the latest. */
+  readonly #replaced = new Map<bigint, { readonly path: Path; readonly ns: bigint }>();
   /** Directories of the trees by their place on disk, as they were when they were listed. */
   readonly #listed = new Map<ByteString, { readonly path: Path; readonly mtimeNs: bigint }>();
   #calls = 0;
@@ -252,7 +256,6 @@ export class Scanner {
         linkedTop(state, path, slot) === undefined;
       if (same) {
         this.#settling.forget(`active:${path}`);
-        this.#replacedNs.delete(path);
       } else into.push({ path, stat, slot });
       if (slot?.type === 'directory' && stat.type !== 'directory') {
         for (const below of state.slots.below(path)) {
@@ -275,13 +278,13 @@ export class Scanner {
         look.edits.set(path, stat === undefined ? undefined : carriedSlot(stat));
         continue;
       }
-      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino) this.#noteReplaced(tree, path);
+      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino) this.#noteReplaced(tree, path, slot);
       const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#quiet(stat, slot);
       if (!this.#settled('active', path, stat, quietMs)) {
         look.busy.add(path);
         continue;
       }
-      if (slot?.type === 'file') this.#judgeReplaced(state, tree, path, slot, look);
+      if (slot?.type === 'file') this.#judgeReplaced(state, tree, path, slot.signature.ino, look);
       if (stat === undefined) {
         look.edits.set(path, undefined);
         continue;
@@ -293,33 +296,41 @@ export class Scanner {
   }
 
   /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
-  #noteReplaced(tree: TreeName, path: Path): void {
-    if (this.#replacedNs.has(path)) return;
+  #noteReplaced(tree: TreeName, path: Path, { signature: { ino } }: Slot): void {
+    // A moved inode loses one name after the other: the last one counts.
+    if (this.#replaced.get(ino)?.path === path) return;
     const dir = this.#o.fs.lstat('look at directory', this.#o.layout.inTree(tree, parentOf(path) ?? ''));
-    if (dir !== undefined) this.#replacedNs.set(path, dir.mtimeNs);
+    if (dir === undefined) return;
+    if (this.#replaced.size >= REPLACED_LIMIT) this.#replaced.clear();
+    this.#replaced.set(ino, { path, ns: dir.mtimeNs });
   }
 
   /**
-   * Somebody replaced or removed a file that had been written since it was read last. What was written before its name
-   * went was there to be seen by whoever did it: it is no late edit, although the idle tree still has the inode.
+   * Whether what is in an inode was written before its name went. Then it was there to be seen by whoever replaced or
+   * removed it, and is no late edit, although another tree or `kept` still has the inode.
    */
-  #judgeReplaced(
-    state: LedgerState,
-    tree: TreeName,
-    path: Path,
-    slot: Extract<Slot, { type: 'file' }>,
-    look: Look,
-  ): void {
-    const replacedNs = this.#replacedNs.get(path);
-    this.#replacedNs.delete(path);
-    if (replacedNs === undefined || state.stale.has(path)) return;
+  #isSuperseded({ ino, mtimeNs }: FileStat): boolean {
+    const replaced = this.#replaced.get(ino);
+    return replaced !== undefined && mtimeNs < replaced.ns;
+  }
+
+  /** Writes down what superseded inodes hold, so that a later start does not take it for news. */
+  #judgeReplaced(state: LedgerState, tree: TreeName, path: Path, ino: bigint, look: Look): void {
     const { fs, layout } = this.#o;
     const other = otherTree(tree);
     const stat = statInTree(fs, 'look at replaced', layout, other, path);
-    if (stat?.type !== 'file' || stat.ino !== slot.signature.ino) return;
-    if (sameButCtime(slot, stat) || stat.mtimeNs >= replacedNs) return;
-    const read = this.#read(path, layout.inTree(other, path), stat, look);
-    if (read !== undefined) look.idle.set(path, read);
+    if (stat?.type === 'file' && stat.ino === ino && this.#isSuperseded(stat)) {
+      const slot = this.#read(path, layout.inTree(other, path), stat, look);
+      if (slot !== undefined) look.idle.set(path, slot);
+    }
+    for (const [name, record] of state.kept) {
+      if (record.slot.signature.ino !== ino) continue;
+      const at = `${layout.kept}/${name}`;
+      const kept = fs.lstat('look at replaced', at);
+      if (kept?.type !== 'file' || kept.ino !== ino || !this.#isSuperseded(kept)) continue;
+      const slot = this.#read(record.path, at, kept, look);
+      if (slot !== undefined) look.kept.set(name, { path: record.path, slot });
+    }
   }
 
   /** `mv` or `cp -r` of a top-level name into a directory brings our link there: what it leads to is meant. */
@@ -435,6 +446,7 @@ export class Scanner {
     const current = state.slots.get(path);
     if (sameSlotContent(slot, current)) return;
     if (sameSlotContent(slot, expected) && slot?.type !== 'other') return;
+    if (stat !== undefined && (this.#isSuperseded(stat) || this.#atTop.has(stat.ino))) return;
     // An inode that was moved: edits of it are seen where it is shown.
     if (slot?.type === 'file' && isPublished(state, path, slot.signature.ino, look)) return;
     // The edit counts as one of the published version when the idle tree held that very content.
@@ -452,6 +464,7 @@ export class Scanner {
     const { fs, layout, excluded } = this.#o;
     const tops = new Map<Path, Adoption | undefined>();
     look.tops = tops;
+    this.#atTop.clear();
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
     for (const name of names) {
@@ -541,6 +554,7 @@ export class Scanner {
   }
 
   #lookAtTopFile(state: LedgerState, name: ByteString, at: ByteString, stat: FileStat, look: Look): void {
+    this.#atTop.add(stat.ino);
     const slot = state.slots.get(name);
     // The editor's file is the inode in the trees already: edits of it are seen there.
     if (slot?.type === 'file' && slot.signature.ino === stat.ino) return;
@@ -579,6 +593,7 @@ export class Scanner {
       const below = `${at}/${name}`;
       const found = this.#o.fs.lstat('look top directory', below);
       if (found === undefined) continue;
+      if (found.type === 'file') this.#atTop.add(found.ino);
       if (found.type === 'directory') {
         merged = (await this.#lookAtTopDirectory(state, path, below, found, look)) && merged;
         continue;
@@ -616,6 +631,7 @@ export class Scanner {
         if (clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n) look.kept.set(name, null);
         continue;
       }
+      if (this.#atTop.has(stat.ino)) continue;
       if (isPublished(state, record.path, stat.ino, look)) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
         look.kept.set(name, null);
@@ -630,7 +646,7 @@ export class Scanner {
           : this.#read(record.path, at, stat, look);
       if (slot === undefined) continue;
       look.kept.set(name, { path: record.path, slot });
-      if (slot.type !== 'file' || sameSlotContent(slot, record.slot)) continue;
+      if (slot.type !== 'file' || sameSlotContent(slot, record.slot) || this.#isSuperseded(stat)) continue;
       const current = state.slots.get(record.path);
       if (sameSlotContent(slot, current)) continue;
       if (sameSlotContent(record.slot, current)) look.adoptions.set(record.path, { slot, source: at });
