@@ -183,7 +183,7 @@ function shown(
 }
 
 /** The first differences of two trees, in words; empty when they are equal. */
-export function differences(a: ShownTree, b: ShownTree): string[] {
+function differences(a: ShownTree, b: ShownTree): string[] {
   const paths = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
   return paths
     .filter((path) => a[path] !== b[path])
