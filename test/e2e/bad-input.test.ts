@@ -140,7 +140,10 @@ describe('bad input', () => {
     });
 
     it('refuses a state directory in another mount', async function () {
-      if (!existsSync('/dev/shm')) this.skip();
+      if (!existsSync('/dev/shm')) {
+        console.error('\n  !!! skipped: there is no /dev/shm, and so no other mount');
+        this.skip();
+      }
       const elsewhere = mkdtempSync('/dev/shm/bad-input-');
       try {
         await refused(
