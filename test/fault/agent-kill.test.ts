@@ -173,8 +173,10 @@ describe('an agent that is killed again and again', () => {
     mkdirSync(join(model, 'common'));
     writeFileSync(join(model, 'common/readme'), 'common\n');
     await runCommand(['import', volume, model]);
-    let victim = await startAgent(volume, dirA);
-    const other = await startAgent(volume, dirB);
+    // Removals gather while an agent is killed before it can push them: here they are meant.
+    const options = ['--max-delete', '100'];
+    let victim = await startAgent(volume, dirA, options);
+    const other = await startAgent(volume, dirB, options);
     const history: string[] = [];
     let kills = 0;
     let conflicts = '';
@@ -199,7 +201,7 @@ describe('an agent that is killed again and again', () => {
         // Some edits come while nobody looks.
         if (random(2) === 0) history.push(editors[0].edit());
         await delay(TICK_MS);
-        victim = new Agent(volume, dirA);
+        victim = new Agent(volume, dirA, options);
       }
       await victim.ready();
       await untilSame(
