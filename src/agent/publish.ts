@@ -162,9 +162,21 @@ class Publication {
     const shown = new Map(slots);
     const slotAt = (name: Path): Slot | undefined =>
       shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
-    mendTop(this.#context, [...this.#request.items.keys()], slotAt);
+    const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#leftTheTop(path));
+    mendTop(this.#context, shownPaths, slotAt);
     this.#logCommit(slots);
     return { outcome: 'published', problems: this.#problems, touched: this.#touchedDirs };
+  }
+
+  /** What was taken over from the top and is not there any more was removed since: its name is not put back. */
+  #leftTheTop(path: Path): boolean {
+    const wanted = this.#request.items.get(path);
+    const top = this.#layout.top(path.split('/', 1)[0] ?? path);
+    const isFromTop =
+      wanted?.type === 'file' &&
+      'seen' in wanted &&
+      (wanted.source === top || wanted.source.startsWith(`${top}/`));
+    return isFromTop && this.#fs.lstat('look at top', top) === undefined;
   }
 
   /** The idle tree alone; a crash leaves it partly done, which the inodes of both trees tell. */

@@ -350,6 +350,29 @@ describe('publish', () => {
       expect(inodeOf(served.inIdle('f'))).to.equal(inode);
     }));
 
+  it('does not put back a name that was removed at the top after its inode was taken over', () => {
+    let isRemoved = false;
+    const removing: FsPort = {
+      ...unflushedFs,
+      rename: (label, from, to) => {
+        unflushedFs.rename(label, from, to);
+        if (label !== 'flip' || !to.endsWith('/..data') || !fs.existsSync(to.replace('..data', 'new')))
+          return;
+        fs.rmSync(to.replace('..data', 'new'));
+        isRemoved = true;
+      },
+    };
+    return serve(async (served) => {
+      served.publish({ f: file('one') });
+      fs.writeFileSync(`${served.root}/new`, 'made at the top');
+      expect((await served.lookUntilSettled()).adoptions).to.deep.equal([fileLine('new', 'made at the top')]);
+      served.publish({ f: file('one') });
+      expect(isRemoved, 'somebody removed it right after the flip').to.equal(true);
+      expect(fs.existsSync(`${served.root}/new`)).to.equal(false);
+      expect((await served.lookUntilSettled()).adoptions).to.deep.equal(['new gone']);
+    }, removing);
+  });
+
   it('copies where the kernel forbids a link', () => {
     const refusing: FsPort = {
       ...unflushedFs,
