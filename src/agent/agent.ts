@@ -21,7 +21,7 @@ import {
   type LocalItem,
 } from './items.ts';
 import type { Layout } from './layout.ts';
-import type { AncestorEntry, Ledger } from './ledger.ts';
+import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
 import { Parked } from './parked.ts';
@@ -698,11 +698,4 @@ function fingerprint(entry: Entry | undefined): string {
   if (entry === undefined) return '-';
   const content = entry.type === 'file' ? entry.digest : entry.type === 'symlink' ? entry.target : '';
   return `${entry.type} ${entry.mode & 0o777} ${content}`;
-}
-
-function sameFields(a: AncestorEntry | undefined, b: AncestorEntry | undefined): boolean {
-  if (a === undefined || b === undefined) return a === b;
-  const fields = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof AncestorEntry>;
-  for (const field of fields) if (a[field] !== b[field]) return false;
-  return true;
 }

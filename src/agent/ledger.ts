@@ -15,6 +15,14 @@ const COMPACT_SLACK_BYTES = 1 << 20;
 /** An entry both sides agreed on. `contentKey` names the volume's content, so that a restart fetches nothing. */
 export type AncestorEntry = Entry & { readonly contentKey?: string };
 
+/** Equal in every field, those that reconcile does not count included. */
+export function sameFields(a: AncestorEntry | undefined, b: AncestorEntry | undefined): boolean {
+  if (a === undefined || b === undefined) return a === b;
+  const fields = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof AncestorEntry>;
+  for (const field of fields) if (a[field] !== b[field]) return false;
+  return true;
+}
+
 /** What this state belongs to; another volume or view is refused. */
 export interface StateOwner {
   readonly uuid: string;

@@ -21,7 +21,7 @@ import { codeOf } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
-import { sameKind, sameSignature, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
+import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from './tree-stat.ts';
 
@@ -609,12 +609,6 @@ class Publication {
       }
     });
   }
-}
-
-/** Our own link, rename and unlink move the ctime of an inode; everything else is as the slot says. */
-function sameButCtime(slot: Slot | undefined, stat: FileStat | undefined): boolean {
-  if (slot === undefined || stat === undefined) return slot === stat;
-  return sameSignature({ ...slot, signature: { ...slot.signature, ctimeNs: stat.ctimeNs } }, stat);
 }
 
 /** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */

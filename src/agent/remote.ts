@@ -18,7 +18,7 @@ import { isReservedTop } from './filter.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
 import { CompactedError } from './error.ts';
 import type { Layout } from './layout.ts';
-import type { AncestorEntry } from './ledger.ts';
+import { sameFields, type AncestorEntry } from './ledger.ts';
 import { log } from './log.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
 import type { Volume } from './volume.ts';
@@ -495,9 +495,3 @@ export class Remote {
 }
 
 const EMPTY_DIGEST = createHash('sha256').digest('hex');
-
-function sameFields(a: AncestorEntry, b: AncestorEntry): boolean {
-  const fields = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof AncestorEntry>;
-  for (const field of fields) if (a[field] !== b[field]) return false;
-  return true;
-}

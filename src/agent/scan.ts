@@ -11,7 +11,7 @@ import { isOwnName, otherTree, topTarget, type Layout, type TreeName } from './l
 import type { LedgerState } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { QUIET_MS, Settling } from './settle.ts';
-import { sameKind, sameSignature, sameSlotContent, signatureOf, type Slot } from './slot.ts';
+import { sameButCtime, sameKind, sameSignature, sameSlotContent, signatureOf, type Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
 
 /** Calls between two breaths of the event loop. */
@@ -706,10 +706,6 @@ function sameInode(slot: Slot, stat: FileStat): boolean {
     (slot.type === 'directory') === (stat.type === 'directory') &&
     (slot.type === 'directory' || slot.signature.ino === stat.ino)
   );
-}
-
-function sameButCtime(slot: Slot, stat: FileStat): boolean {
-  return sameSignature({ ...slot, signature: { ...slot.signature, ctimeNs: stat.ctimeNs } }, stat);
 }
 
 function isExpected(expected: Slot, stat: FileStat, own: boolean): boolean {

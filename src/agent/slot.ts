@@ -42,6 +42,12 @@ export function sameKind(slot: Slot, stat: FileStat): boolean {
   return slot.type === 'other' ? stat.type !== 'directory' : slot.type === stat.type;
 }
 
+/** Our own link, rename and unlink move the ctime of an inode; everything else is as the slot says. */
+export function sameButCtime(slot: Slot | undefined, stat: FileStat | undefined): boolean {
+  if (slot === undefined || stat === undefined) return slot === stat;
+  return sameSignature({ ...slot, signature: { ...slot.signature, ctimeNs: stat.ctimeNs } }, stat);
+}
+
 /** The same bytes or target, whatever inode holds them. */
 export function sameSlotContent(a: Slot | undefined, b: Slot | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
