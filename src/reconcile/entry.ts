@@ -1,5 +1,7 @@
 /** A file, directory, symlink or special file as the reconciler sees it, and the equality that counts. */
 
+import type { ByteString } from '../codec/kv.ts';
+
 /** A path from the view's root: byte string, parts joined by `/`, no leading slash; `''` is the root itself. */
 export type Path = string;
 
@@ -11,6 +13,8 @@ interface EntryBase {
   readonly uid: number;
   readonly gid: number;
   readonly mtimeNs: bigint;
+  /** Extended attributes by name with its namespace, ACLs left out; absent means unknown, and is never pushed. */
+  readonly xattrs?: Readonly<Record<ByteString, ByteString>>;
 }
 
 export interface FileEntry extends EntryBase {

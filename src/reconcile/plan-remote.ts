@@ -11,26 +11,19 @@ import { Draft, Unanswered } from './draft.ts';
 import { nameOf, parentOf, sameContent, type Entry, type Path } from './entry.ts';
 import type { MetaNeed, MetaView } from './meta-view.ts';
 import {
-  attach,
   createDirectory,
   createFile,
   createSymlink,
-  detach,
-  find,
-  NotEmpty,
-  Refused,
-  remove,
   replaceContent,
   setMode,
-  Stale,
   type Content,
-  type Detached,
-  type Found,
   type NewInode,
-  type Place,
-  type Work,
 } from './operations.ts';
 import { isAtOrBelow, needsContent, needsInode, type PushChange } from './push-change.ts';
+import { NotEmpty, Refused, Stale } from './refusal.ts';
+import { remove } from './remove.ts';
+import { attach, detach, type Detached } from './rename.ts';
+import { find, type Found, type Place, type Work } from './work.ts';
 
 /** What was claimed and stored for one change before it is planned. */
 export interface Prepared {

@@ -7,7 +7,7 @@ import { decodeKey, encodeKey, TRASH_INO, type MetaKey } from '../../../src/code
 import type { ByteString } from '../../../src/codec/kv.ts';
 import type { Entry } from '../../../src/reconcile/entry.ts';
 import type { MetaKv, MetaView } from '../../../src/reconcile/meta-view.ts';
-import { trashHourName } from '../../../src/reconcile/operations.ts';
+import { trashHourName } from '../../../src/reconcile/trash.ts';
 import { LIMITS, planPush, type Prepared } from '../../../src/reconcile/plan-remote.ts';
 import type { PushChange } from '../../../src/reconcile/push-change.ts';
 import { loadRecording, metaEvents, metaKvs } from '../../support/fixture.ts';

@@ -5,7 +5,7 @@ import { encodeKey, xattrRange, type MetaKey } from '../../../src/codec/key.ts';
 import type { ByteString } from '../../../src/codec/kv.ts';
 import type { Entry } from '../../../src/reconcile/entry.ts';
 import type { MetaKv, MetaView } from '../../../src/reconcile/meta-view.ts';
-import { trashHourName, trashName } from '../../../src/reconcile/operations.ts';
+import { trashHourName, trashName } from '../../../src/reconcile/trash.ts';
 import { LIMITS, planPush, type Plan, type PlanRequest } from '../../../src/reconcile/plan-remote.ts';
 import type { PushChange } from '../../../src/reconcile/push-change.ts';
 import { attrOf } from '../../support/meta.ts';
