@@ -2,16 +2,12 @@
 
 import createDebug from 'debug';
 
-import { escapeBytes, prefixRange } from '../codec/bytes.ts';
-import type { ByteString } from '../codec/kv.ts';
+import { escapeBytes } from '../codec/bytes.ts';
 import type { Change } from '../reconcile/change.ts';
 import { parentOf, type Entry, type Path } from '../reconcile/entry.ts';
-import { findMoves } from '../reconcile/moves.ts';
 import { ancestorsOf } from '../reconcile/push-change.ts';
-import { inheritOwners } from '../reconcile/owners.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import { guardAgainstMassDelete } from '../reconcile/safety.ts';
-import { LimitError } from './error.ts';
 import {
   contentsToStage,
   LinkSources,
@@ -24,15 +20,14 @@ import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
+import { Outbox, type Connection } from './outbox.ts';
 import { Parked } from './parked.ts';
-import type { Clock, EtcdStore, FsPort } from './ports.ts';
+import type { Clock, FsPort } from './ports.ts';
 import { catchUp, publish, type PublishResult, type Wanted } from './publish.ts';
-import { Pusher, type ChangeOutcome } from './push.ts';
 import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
 import { Scanner, type Extent, type Look } from './scan.ts';
 import { mendTop } from './top.ts';
-import type { Volume } from './volume.ts';
 
 const debug = createDebug('etcd-etc-agent:agent');
 
@@ -57,29 +52,8 @@ export interface AgentOptions {
   readonly carryOnly: boolean;
 }
 
-/** The volume's side, once it could be opened. */
-export interface Connection {
-  readonly store: EtcdStore;
-  readonly volume: Volume;
-  readonly remote: Remote;
-}
-
-/** How long a change that the volume refused rests before it is tried again; milliseconds. */
-const REFUSED_RETRY_MS = 60_000;
-/** Pause after a push that failed for lack of a store, doubled up to the longest; milliseconds. */
-const PUSH_PAUSE_MS = 200;
-const PUSH_PAUSE_MAX_MS = 5_000;
-
-/** Pause before what another writer came first with is tried again; milliseconds. */
-const LOST_PAUSE_MS = 50;
 /** Least wait for something that cannot be published yet; milliseconds. */
 const LATER_MS = 10;
-
-interface Refusal {
-  readonly reason: string;
-  readonly fingerprint: string;
-  readonly untilMs: number;
-}
 
 /** One directory and one volume. `cycle` is called by the runner, one at a time. */
 export class Agent {
@@ -89,18 +63,9 @@ export class Agent {
   readonly parked: Parked;
   readonly problems = new Map<Path, string>();
   readonly #remoteDirty = new Set<Path>();
-  readonly #refused = new Map<Path, Refusal>();
-  readonly #pushing = new Set<Path>();
+  readonly #outbox: Outbox;
   readonly #firstStart: boolean;
   #mode: 'two-way' | 'pull';
-  #pusher: Pusher | undefined;
-  #push: Promise<void> | undefined;
-  #pushFailures = 0;
-  /** Changes that did not get in since one did. */
-  #lostInARow = 0;
-  #pushAfterMs = 0;
-  /** Nothing is reconciled before the remote tree has our own last transaction. */
-  #ownRevision = 0n;
   #epoch = 0;
   #isLate = true;
   #lastFlipMs = -Infinity;
@@ -116,6 +81,20 @@ export class Agent {
     this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs });
     this.local = new Local(ledger, excluded);
     this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
+    const onStale = (path: Path): unknown => this.#remoteDirty.add(path);
+    const onEnd = (): void => this.onWake();
+    const { local, parked } = this;
+    this.#outbox = new Outbox({
+      fs,
+      layout,
+      clock,
+      ledger,
+      local,
+      parked,
+      owners: isRoot(),
+      onStale,
+      onEnd,
+    });
     this.#firstStart = ledger.state.revision === 0n;
     if (options.adopt && ledger.state.unadopted.size > 0) {
       const paths = [...ledger.state.unadopted];
@@ -155,7 +134,7 @@ export class Agent {
   /** Paths that could not be done, and why. */
   allProblems(): Map<Path, string> {
     const all = new Map([...this.problems, ...this.local.problems]);
-    for (const [path, { reason }] of this.#refused) all.set(path, reason);
+    for (const [path, reason] of this.#outbox.refusals()) all.set(path, reason);
     return all;
   }
 
@@ -205,17 +184,19 @@ export class Agent {
    * One turn: takes in the remote side, reconciles, publishes, starts a push. Returns how long nothing needs to be
    * done (milliseconds), Infinity when only news can change that. Throws what the store and the disk throw.
    */
-  async cycle({ store, volume, remote }: Connection, signal: AbortSignal): Promise<number> {
+  async cycle(connection: Connection, signal: AbortSignal): Promise<number> {
+    const { remote } = connection;
     this.#isLate = true;
     const advanced = await remote.advance(signal);
     let waitMs = Infinity;
     if ('changed' in advanced) for (const path of advanced.changed) this.#remoteDirty.add(path);
     else waitMs = advanced.waitMs;
     if (remote.revision === 0n || remote.gone !== undefined || this.#damage !== undefined) return waitMs;
-    if (remote.epoch !== this.#epoch) this.#ownRevision = 0n;
+    if (remote.epoch !== this.#epoch) this.#outbox.forgetRevision();
     this.#epoch = remote.epoch;
-    if (remote.revision < this.#ownRevision) return waitMs;
-    this.#finishInterruptedPush(remote);
+    // Nothing is reconciled before the remote tree has our own last transaction.
+    if (remote.revision < this.#outbox.ownRevision) return waitMs;
+    this.#outbox.finishInterrupted(remote);
     this.#parkLosers(remote.revision);
     const sinceFlipMs = this.#o.clock.monotonicMs() - this.#lastFlipMs;
     const plan = this.#reconcile(remote);
@@ -225,23 +206,10 @@ export class Agent {
     if (toPush === 'later')
       waitMs = Math.min(waitMs, Math.max(LATER_MS, this.#o.minIntervalMs - sinceFlipMs));
     else if (toPush === 'again') waitMs = LATER_MS;
-    else waitMs = Math.min(waitMs, this.#startPush(toPush, { store, volume, remote }, signal));
+    else if (!this.#o.carryOnly && this.#mode !== 'pull')
+      waitMs = Math.min(waitMs, this.#outbox.start(toPush, connection, signal));
     this.local.forgetMoves();
     return Math.max(0, waitMs);
-  }
-
-  /** A push whose answer an earlier run did not live to see: what the volume has now was ours. */
-  #finishInterruptedPush(remote: Remote): void {
-    const { ledger } = this.#o;
-    const { pushing } = ledger.state;
-    if (pushing.size === 0 || this.#push !== undefined) return;
-    const agreed: [Path, AncestorEntry | null][] = [];
-    for (const [path, intended] of pushing) {
-      const now = remote.tree.get(path);
-      const ours = intended === undefined ? now === undefined : now !== undefined && isOurs(intended, now);
-      if (ours) agreed.push([path, now ?? null]);
-    }
-    ledger.write([{ t: 'ancestor', entries: agreed }, { t: 'pushed' }], false);
   }
 
   #parkLosers(revision: bigint): void {
@@ -266,15 +234,13 @@ export class Agent {
   }
 
   #isBlocked(path: Path): boolean {
-    if (this.local.busy.has(path) || this.#pushing.has(path)) return true;
-    const refusal = this.#refused.get(path);
-    if (refusal === undefined) return false;
-    const stands =
-      refusal.fingerprint === fingerprint(this.local.entryAt(path)) &&
-      !this.#remoteDirty.has(path) &&
-      this.#o.clock.monotonicMs() < refusal.untilMs;
-    if (!stands) this.#refused.delete(path);
-    return stands;
+    if (this.local.busy.has(path) || this.#outbox.isPushing(path)) return true;
+    return this.#outbox.isRefused(path, this.#remoteDirty.has(path));
+  }
+
+  /** Resolves when no push is under way. */
+  async idle(): Promise<void> {
+    await this.#outbox.idle();
   }
 
   /** Whether a directory above is new and has to wait: what is below it waits with it. */
@@ -295,7 +261,7 @@ export class Agent {
       local.set(path, this.local.entryAt(path));
     }
     for (const path of this.#remoteDirty) {
-      if (this.local.busy.has(path) || this.#pushing.has(path) || this.#isBelowBlocked(path)) continue;
+      if (this.local.busy.has(path) || this.#outbox.isPushing(path) || this.#isBelowBlocked(path)) continue;
       changed.set(path, remote.tree.get(path));
       // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
       if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
@@ -467,189 +433,6 @@ export class Agent {
     if (source !== undefined) this.parked.park(path, entry, source, revision, reason);
   }
 
-  /** Starts a push when something is due; returns when to try again otherwise (milliseconds). */
-  #startPush(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
-    if (this.#push !== undefined || this.#o.carryOnly || this.#mode === 'pull') return Infinity;
-    const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
-    const due = this.#withoutUnwritable(this.#withOwners(changes, connection.remote));
-    if (due.length === 0 && this.parked.size === 0) return Infinity;
-    if (leftMs > 0) return leftMs;
-    this.#push = this.#runPush(due, connection, signal)
-      .then(
-        () => {
-          this.#pushFailures = 0;
-        },
-        (error: unknown) => this.#pushFailed(error),
-      )
-      .finally(() => {
-        this.#pushing.clear();
-        this.#push = undefined;
-        this.onWake();
-      });
-    return Infinity;
-  }
-
-  /** Resolves when no push is under way. */
-  async idle(): Promise<void> {
-    await this.#push;
-  }
-
-  #pushFailed(error: unknown): void {
-    const { clock } = this.#o;
-    const pauseMs =
-      Math.min(PUSH_PAUSE_MAX_MS, PUSH_PAUSE_MS * 2 ** this.#pushFailures) * (0.5 + clock.random());
-    this.#pushFailures += 1;
-    this.#pushAfterMs = clock.monotonicMs() + (error instanceof LimitError ? REFUSED_RETRY_MS : pauseMs);
-    log('warn', 'push failed', { reason: error instanceof Error ? error.message : String(error) });
-  }
-
-  #withOwners(changes: readonly Change[], remote: Remote): readonly Change[] {
-    return isRoot() ? changes : inheritOwners(changes, (path) => remote.tree.get(path), remote.rootOwner);
-  }
-
-  /** What this program does not push yet stays local, as a problem. */
-  #withoutUnwritable(changes: readonly Change[]): Change[] {
-    return changes.filter((change) => {
-      const { path, old, new: next } = change;
-      const linked = old?.type === 'file' && old.nlink > 1 && next !== undefined;
-      if (linked)
-        this.#refuse(path, next, 'the file is hard linked in the volume; edits of such files stay local');
-      return !linked;
-    });
-  }
-
-  #refuse(path: Path, entry: Entry | undefined, reason: string): void {
-    const untilMs = this.#o.clock.monotonicMs() + REFUSED_RETRY_MS;
-    if (this.#refused.get(path)?.reason !== reason) log('warn', 'problem', { path, reason });
-    this.#refused.set(path, { reason, fingerprint: fingerprint(entry), untilMs });
-  }
-
-  async #runPush(changes: readonly Change[], connection: Connection, signal: AbortSignal): Promise<void> {
-    await this.#pushCopies(connection, signal);
-    if (changes.length === 0) return;
-    const { remote } = connection;
-    const { ledger } = this.#o;
-    const { ancestor } = ledger.state;
-    const moves = findMoves({
-      changes,
-      cameFrom: (path) => this.local.cameFrom(path),
-      paths: () => ancestor.keys(),
-    });
-    for (const { path } of changes) this.#pushing.add(path);
-    const intents = changes.map(({ path, new: entry }) => [path, entry ?? null] as const);
-    ledger.write([{ t: 'pushing', entries: intents }], false);
-    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(moves, {
-      ...(remote.root === undefined ? {} : { root: remote.root }),
-      live: { index: remote.index, revision: () => remote.head },
-      read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
-      signal,
-    });
-    for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
-    ledger.write([{ t: 'pushed' }], false);
-    const last = revisions.at(-1);
-    if (last === undefined) return;
-    this.#ownRevision = last;
-    log('info', 'pushed', {
-      revision: last,
-      changes: outcomes.filter(({ outcome }) => outcome === 'committed').length,
-    });
-  }
-
-  async #pushCopies(connection: Connection, signal: AbortSignal): Promise<void> {
-    const copies = this.parked.pushes(isRoot() ? undefined : connection.remote.rootOwner);
-    if (copies.length === 0) return;
-    const names = new Map(copies.map(({ name, change }) => [change.path, name]));
-    const { changes } = await this.#pusherFor(connection).push(
-      copies.map(({ change }) => change),
-      {
-        live: { index: connection.remote.index, revision: () => connection.remote.head },
-        read: (change, offset, length) => {
-          const name = names.get(change.path);
-          return Promise.resolve(this.#readAt(`${this.#o.layout.parked}/${name}`, offset, length));
-        },
-        signal,
-      },
-    );
-    for (const { outcome, change } of changes) {
-      const name = names.get(change.path);
-      if (outcome === 'committed' && name !== undefined) this.parked.release(name, change.path);
-      else this.#pausePush(PUSH_PAUSE_MAX_MS);
-    }
-  }
-
-  #pausePush(ms: number): void {
-    const { clock } = this.#o;
-    this.#pushAfterMs = Math.max(this.#pushAfterMs, clock.monotonicMs() + ms * (0.5 + clock.random()));
-  }
-
-  #pusherFor({ store, volume }: Connection): Pusher {
-    this.#pusher ??= new Pusher(store, volume, this.#o.clock);
-    return this.#pusher;
-  }
-
-  #read(path: Path, offset: bigint, length: number): Uint8Array {
-    const { active } = this.#o.ledger.state;
-    const source = this.local.adoptions.get(path)?.source;
-    return this.#readAt(source ?? this.#o.layout.inTree(active ?? 'a', path), offset, length);
-  }
-
-  #readAt(at: ByteString, offset: bigint, length: number): Uint8Array {
-    const { fs } = this.#o;
-    let fd: number;
-    try {
-      fd = fs.openRead('read for push', at);
-    } catch {
-      // Gone since the look: fewer bytes than the entry says make the pusher set the change aside.
-      return new Uint8Array(0);
-    }
-    try {
-      const bytes = new Uint8Array(length);
-      const n = fs.read('read for push', fd, bytes, Number(offset));
-      return bytes.subarray(0, n);
-    } finally {
-      fs.close('read for push', fd);
-    }
-  }
-
-  #outcome(outcome: ChangeOutcome, changes: readonly Change[], remote: Remote): void {
-    const { path, new: pushed, movedFrom } = outcome.change;
-    if (outcome.outcome === 'refused') {
-      const affected = movedFrom === undefined ? [path] : [path, movedFrom];
-      for (const one of affected)
-        this.#refuse(one, changes.find((change) => change.path === one)?.new, outcome.reason);
-      return;
-    }
-    if (outcome.outcome !== 'committed') {
-      debug('push set aside: %s: %s', escapeBytes(path), outcome.outcome);
-      this.#lostInARow += 1;
-      this.#pausePush(Math.min(PUSH_PAUSE_MAX_MS, LOST_PAUSE_MS * 2 ** this.#lostInARow));
-      if (outcome.outcome !== 'changed') this.#remoteDirty.add(path);
-      return;
-    }
-    this.#lostInARow = 0;
-    const { entry, revision } = outcome;
-    const entries: [Path, AncestorEntry | null][] = [[path, entry ?? null]];
-    if (movedFrom !== undefined) entries.push(...this.#movedAncestors(movedFrom, path));
-    this.#o.ledger.write([{ t: 'ancestor', entries }], false);
-    if (entry?.type === 'file' && pushed?.type === 'file') {
-      remote.noteOwn(revision, new Map([[entry.ino, { digest: pushed.digest, size: pushed.size }]]));
-    } else {
-      remote.noteOwn(revision, new Map());
-    }
-    for (const [one] of entries) this.local.settle(one);
-  }
-
-  /** What was agreed on below a moved path is agreed on below its new one. */
-  #movedAncestors(from: Path, to: Path): [Path, AncestorEntry | null][] {
-    const entries: [Path, AncestorEntry | null][] = [[from, null]];
-    const { start, end } = prefixRange(`${from}/`);
-    for (const [path, entry] of this.#o.ledger.state.ancestor) {
-      if (path < start || path >= end) continue;
-      entries.push([path, null], [to + path.slice(from.length), entry]);
-    }
-    return entries;
-  }
-
   #setProblem(path: Path, reason: string | undefined): void {
     if (this.problems.get(path) === reason) return;
     if (reason === undefined) this.problems.delete(path);
@@ -685,17 +468,4 @@ function isRoot(): boolean {
 /** A local change that this mode does not push, taken back: the path becomes what the volume has. */
 function undo({ path, old, new: local }: Change): Change {
   return { path, old: local, new: old };
-}
-
-function isOurs(intended: Entry, now: AncestorEntry): boolean {
-  if (intended.type === 'file')
-    return now.type === 'file' && now.digest === intended.digest && now.size === intended.size;
-  if (intended.type === 'symlink') return now.type === 'symlink' && now.target === intended.target;
-  return intended.type === now.type;
-}
-
-function fingerprint(entry: Entry | undefined): string {
-  if (entry === undefined) return '-';
-  const content = entry.type === 'file' ? entry.digest : entry.type === 'symlink' ? entry.target : '';
-  return `${entry.type} ${entry.mode & 0o777} ${content}`;
 }

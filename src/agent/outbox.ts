@@ -1,0 +1,320 @@
+/** The way into the volume: which local changes are pushed now, which wait, and what came of those that were sent. */
+
+import createDebug from 'debug';
+
+import { escapeBytes, prefixRange } from '../codec/bytes.ts';
+import type { ByteString } from '../codec/kv.ts';
+import type { Change } from '../reconcile/change.ts';
+import type { Entry, Path } from '../reconcile/entry.ts';
+import { findMoves } from '../reconcile/moves.ts';
+import { inheritOwners } from '../reconcile/owners.ts';
+import { LimitError } from './error.ts';
+import type { Layout } from './layout.ts';
+import type { AncestorEntry, Ledger } from './ledger.ts';
+import type { Local } from './local.ts';
+import { log } from './log.ts';
+import type { Parked } from './parked.ts';
+import type { Clock, EtcdStore, FsPort } from './ports.ts';
+import { Pusher, type ChangeOutcome } from './push.ts';
+import type { Remote } from './remote.ts';
+import type { Volume } from './volume.ts';
+
+const debug = createDebug('etcd-etc-agent:outbox');
+
+/** The volume's side, once it could be opened. */
+export interface Connection {
+  readonly store: EtcdStore;
+  readonly volume: Volume;
+  readonly remote: Remote;
+}
+
+interface OutboxOptions {
+  readonly fs: FsPort;
+  readonly layout: Layout;
+  readonly clock: Clock;
+  readonly ledger: Ledger;
+  readonly local: Local;
+  readonly parked: Parked;
+  /** Whether owners can be given away. */
+  readonly owners: boolean;
+  /** The volume's entry at a path is not what a change was made for: it is to be looked at again. */
+  readonly onStale: (path: Path) => void;
+  /** A push has ended. */
+  readonly onEnd: () => void;
+}
+
+/** How long a change that the volume refused rests before it is tried again; milliseconds. */
+const REFUSED_RETRY_MS = 60_000;
+/** Pause after a push that failed for lack of a store, doubled up to the longest; milliseconds. */
+const PUSH_PAUSE_MS = 200;
+const PUSH_PAUSE_MAX_MS = 5_000;
+/** Pause before what another writer came first with is tried again; milliseconds. */
+const LOST_PAUSE_MS = 50;
+
+interface Refusal {
+  readonly reason: string;
+  readonly fingerprint: string;
+  readonly untilMs: number;
+}
+
+/** One push at a time. The paths that it is about are left alone until it ends. */
+export class Outbox {
+  readonly #o: OutboxOptions;
+  readonly #refused = new Map<Path, Refusal>();
+  readonly #pushing = new Set<Path>();
+  #pusher: Pusher | undefined;
+  #push: Promise<void> | undefined;
+  #pushFailures = 0;
+  /** Changes that did not get in since one did. */
+  #lostInARow = 0;
+  #pushAfterMs = 0;
+  #ownRevision = 0n;
+
+  constructor(options: OutboxOptions) {
+    this.#o = options;
+  }
+
+  /** Revision of our own last transaction; 0n after `forgetRevision`. */
+  get ownRevision(): bigint {
+    return this.#ownRevision;
+  }
+
+  /** The store went back to an older state. */
+  forgetRevision(): void {
+    this.#ownRevision = 0n;
+  }
+
+  /** Paths that the volume refused, and why. */
+  *refusals(): Iterable<readonly [Path, string]> {
+    for (const [path, { reason }] of this.#refused) yield [path, reason];
+  }
+
+  /** Whether a path is on its way now. */
+  isPushing(path: Path): boolean {
+    return this.#pushing.has(path);
+  }
+
+  /** A push whose answer an earlier run did not live to see: what the volume has now was ours. */
+  finishInterrupted(remote: Remote): void {
+    const { ledger } = this.#o;
+    const { pushing } = ledger.state;
+    if (pushing.size === 0 || this.#push !== undefined) return;
+    const agreed: [Path, AncestorEntry | null][] = [];
+    for (const [path, intended] of pushing) {
+      const now = remote.tree.get(path);
+      const ours = intended === undefined ? now === undefined : now !== undefined && isOurs(intended, now);
+      if (ours) agreed.push([path, now ?? null]);
+    }
+    ledger.write([{ t: 'ancestor', entries: agreed }, { t: 'pushed' }], false);
+  }
+
+  /** Whether the local change of a path was refused and nothing has changed since; `isNew`: the volume has news there. */
+  isRefused(path: Path, isNew: boolean): boolean {
+    const refusal = this.#refused.get(path);
+    if (refusal === undefined) return false;
+    const stands =
+      refusal.fingerprint === fingerprint(this.#o.local.entryAt(path)) &&
+      !isNew &&
+      this.#o.clock.monotonicMs() < refusal.untilMs;
+    if (!stands) this.#refused.delete(path);
+    return stands;
+  }
+
+  /** Starts a push when something is due; returns when to try again otherwise (milliseconds). */
+  start(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
+    if (this.#push !== undefined) return Infinity;
+    const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
+    const due = this.#withoutUnwritable(this.#withOwners(changes, connection.remote));
+    if (due.length === 0 && this.#o.parked.size === 0) return Infinity;
+    if (leftMs > 0) return leftMs;
+    this.#push = this.#runPush(due, connection, signal)
+      .then(
+        () => {
+          this.#pushFailures = 0;
+        },
+        (error: unknown) => this.#pushFailed(error),
+      )
+      .finally(() => {
+        this.#pushing.clear();
+        this.#push = undefined;
+        this.#o.onEnd();
+      });
+    return Infinity;
+  }
+
+  /** Resolves when no push is under way. */
+  async idle(): Promise<void> {
+    await this.#push;
+  }
+
+  #pushFailed(error: unknown): void {
+    const { clock } = this.#o;
+    const pauseMs =
+      Math.min(PUSH_PAUSE_MAX_MS, PUSH_PAUSE_MS * 2 ** this.#pushFailures) * (0.5 + clock.random());
+    this.#pushFailures += 1;
+    this.#pushAfterMs = clock.monotonicMs() + (error instanceof LimitError ? REFUSED_RETRY_MS : pauseMs);
+    log('warn', 'push failed', { reason: error instanceof Error ? error.message : String(error) });
+  }
+
+  #withOwners(changes: readonly Change[], remote: Remote): readonly Change[] {
+    return this.#o.owners
+      ? changes
+      : inheritOwners(changes, (path) => remote.tree.get(path), remote.rootOwner);
+  }
+
+  /** What this program does not push yet stays local, as a problem. */
+  #withoutUnwritable(changes: readonly Change[]): Change[] {
+    return changes.filter((change) => {
+      const { path, old, new: next } = change;
+      const linked = old?.type === 'file' && old.nlink > 1 && next !== undefined;
+      if (linked)
+        this.#refuse(path, next, 'the file is hard linked in the volume; edits of such files stay local');
+      return !linked;
+    });
+  }
+
+  #refuse(path: Path, entry: Entry | undefined, reason: string): void {
+    const untilMs = this.#o.clock.monotonicMs() + REFUSED_RETRY_MS;
+    if (this.#refused.get(path)?.reason !== reason) log('warn', 'problem', { path, reason });
+    this.#refused.set(path, { reason, fingerprint: fingerprint(entry), untilMs });
+  }
+
+  async #runPush(changes: readonly Change[], connection: Connection, signal: AbortSignal): Promise<void> {
+    await this.#pushCopies(connection, signal);
+    if (changes.length === 0) return;
+    const { remote } = connection;
+    const { ledger } = this.#o;
+    const { ancestor } = ledger.state;
+    const moves = findMoves({
+      changes,
+      cameFrom: (path) => this.#o.local.cameFrom(path),
+      paths: () => ancestor.keys(),
+    });
+    for (const { path } of changes) this.#pushing.add(path);
+    const intents = changes.map(({ path, new: entry }) => [path, entry ?? null] as const);
+    ledger.write([{ t: 'pushing', entries: intents }], false);
+    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(moves, {
+      ...(remote.root === undefined ? {} : { root: remote.root }),
+      live: { index: remote.index, revision: () => remote.head },
+      read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
+      signal,
+    });
+    for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
+    ledger.write([{ t: 'pushed' }], false);
+    const last = revisions.at(-1);
+    if (last === undefined) return;
+    this.#ownRevision = last;
+    log('info', 'pushed', {
+      revision: last,
+      changes: outcomes.filter(({ outcome }) => outcome === 'committed').length,
+    });
+  }
+
+  async #pushCopies(connection: Connection, signal: AbortSignal): Promise<void> {
+    const copies = this.#o.parked.pushes(this.#o.owners ? undefined : connection.remote.rootOwner);
+    if (copies.length === 0) return;
+    const names = new Map(copies.map(({ name, change }) => [change.path, name]));
+    const { changes } = await this.#pusherFor(connection).push(
+      copies.map(({ change }) => change),
+      {
+        live: { index: connection.remote.index, revision: () => connection.remote.head },
+        read: (change, offset, length) => {
+          const name = names.get(change.path);
+          return Promise.resolve(this.#readAt(`${this.#o.layout.parked}/${name}`, offset, length));
+        },
+        signal,
+      },
+    );
+    for (const { outcome, change } of changes) {
+      const name = names.get(change.path);
+      if (outcome === 'committed' && name !== undefined) this.#o.parked.release(name, change.path);
+      else this.#pausePush(PUSH_PAUSE_MAX_MS);
+    }
+  }
+
+  #pausePush(ms: number): void {
+    const { clock } = this.#o;
+    this.#pushAfterMs = Math.max(this.#pushAfterMs, clock.monotonicMs() + ms * (0.5 + clock.random()));
+  }
+
+  #pusherFor({ store, volume }: Connection): Pusher {
+    this.#pusher ??= new Pusher(store, volume, this.#o.clock);
+    return this.#pusher;
+  }
+
+  #read(path: Path, offset: bigint, length: number): Uint8Array {
+    const { active } = this.#o.ledger.state;
+    const source = this.#o.local.adoptions.get(path)?.source;
+    return this.#readAt(source ?? this.#o.layout.inTree(active ?? 'a', path), offset, length);
+  }
+
+  #readAt(at: ByteString, offset: bigint, length: number): Uint8Array {
+    const { fs } = this.#o;
+    let fd: number;
+    try {
+      fd = fs.openRead('read for push', at);
+    } catch {
+      // Gone since the look: fewer bytes than the entry says make the pusher set the change aside.
+      return new Uint8Array(0);
+    }
+    try {
+      const bytes = new Uint8Array(length);
+      const n = fs.read('read for push', fd, bytes, Number(offset));
+      return bytes.subarray(0, n);
+    } finally {
+      fs.close('read for push', fd);
+    }
+  }
+
+  #outcome(outcome: ChangeOutcome, changes: readonly Change[], remote: Remote): void {
+    const { path, new: pushed, movedFrom } = outcome.change;
+    if (outcome.outcome === 'refused') {
+      const affected = movedFrom === undefined ? [path] : [path, movedFrom];
+      for (const one of affected)
+        this.#refuse(one, changes.find((change) => change.path === one)?.new, outcome.reason);
+      return;
+    }
+    if (outcome.outcome !== 'committed') {
+      debug('push set aside: %s: %s', escapeBytes(path), outcome.outcome);
+      this.#lostInARow += 1;
+      this.#pausePush(Math.min(PUSH_PAUSE_MAX_MS, LOST_PAUSE_MS * 2 ** this.#lostInARow));
+      if (outcome.outcome !== 'changed') this.#o.onStale(path);
+      return;
+    }
+    this.#lostInARow = 0;
+    const { entry, revision } = outcome;
+    const entries: [Path, AncestorEntry | null][] = [[path, entry ?? null]];
+    if (movedFrom !== undefined) entries.push(...this.#movedAncestors(movedFrom, path));
+    this.#o.ledger.write([{ t: 'ancestor', entries }], false);
+    if (entry?.type === 'file' && pushed?.type === 'file') {
+      remote.noteOwn(revision, new Map([[entry.ino, { digest: pushed.digest, size: pushed.size }]]));
+    } else {
+      remote.noteOwn(revision, new Map());
+    }
+    for (const [one] of entries) this.#o.local.settle(one);
+  }
+
+  /** What was agreed on below a moved path is agreed on below its new one. */
+  #movedAncestors(from: Path, to: Path): [Path, AncestorEntry | null][] {
+    const entries: [Path, AncestorEntry | null][] = [[from, null]];
+    const { start, end } = prefixRange(`${from}/`);
+    for (const [path, entry] of this.#o.ledger.state.ancestor) {
+      if (path < start || path >= end) continue;
+      entries.push([path, null], [to + path.slice(from.length), entry]);
+    }
+    return entries;
+  }
+}
+
+function isOurs(intended: Entry, now: AncestorEntry): boolean {
+  if (intended.type === 'file')
+    return now.type === 'file' && now.digest === intended.digest && now.size === intended.size;
+  if (intended.type === 'symlink') return now.type === 'symlink' && now.target === intended.target;
+  return intended.type === now.type;
+}
+
+function fingerprint(entry: Entry | undefined): string {
+  if (entry === undefined) return '-';
+  const content = entry.type === 'file' ? entry.digest : entry.type === 'symlink' ? entry.target : '';
+  return `${entry.type} ${entry.mode & 0o777} ${content}`;
+}
