@@ -1,41 +1,15 @@
 /** The compares and operations that push changes, cut into transactions that fit the server's limit. */
 
-import type { Attr, FileType } from '../codec/attr.ts';
-import { toBytes } from '../codec/bytes.ts';
 import { DecodeError } from '../codec/error.ts';
-import { ROOT_INO } from '../codec/key.ts';
 import type { ByteString, KeyRange, StoreTransaction } from '../codec/kv.ts';
-import { nameProblem } from '../codec/name.ts';
 import { Accounting } from './accounting.ts';
 import { Draft, Unanswered } from './draft.ts';
-import { nameOf, parentOf, sameContent, type Entry, type Path } from './entry.ts';
 import type { MetaNeed, MetaView } from './meta-view.ts';
-import {
-  createDirectory,
-  createFile,
-  createSymlink,
-  replaceContent,
-  setMode,
-  type Content,
-  type NewInode,
-} from './operations.ts';
-import { isAtOrBelow, needsContent, needsInode, type PushChange } from './push-change.ts';
-import { NotEmpty, Refused, Stale } from './refusal.ts';
-import { remove } from './remove.ts';
-import { attach, detach, type Detached } from './rename.ts';
-import { find, type Found, type Place, type Work } from './work.ts';
+import { Planner, type GivenUp, type Planned, type PlannerRequest } from './planner.ts';
+import type { PushChange } from './push-change.ts';
+import { Refused, Stale } from './refusal.ts';
 
-/** What was claimed and stored for one change before it is planned. */
-export interface Prepared {
-  /** Claimed inode, if the change needs one (`needsInode`). */
-  readonly ino?: bigint;
-  /** Claimed inodes for the directories that `makeParents` may have to make, one for each part above the name. */
-  readonly parentInos?: readonly bigint[];
-  /** Contents, if the change stores some (`needsContent`). */
-  readonly content?: Content;
-  /** Blocks that the transaction itself is to put, with their full keys. */
-  readonly blocks?: readonly { readonly key: ByteString; readonly value: Uint8Array }[];
-}
+export type { GivenUp, Planned, Prepared } from './planner.ts';
 
 /** What a transaction may hold. */
 export interface Limits {
@@ -48,38 +22,16 @@ export interface Limits {
 /** etcd's defaults, with room below `--max-request-bytes` (1.5 MiB). */
 export const LIMITS: Limits = { compares: 128, ops: 128, bytes: 1_400 * 1024 };
 
-export interface PlanRequest {
+export interface PlanRequest extends PlannerRequest {
   readonly view: MetaView;
   /** The volume's prefix of metadata keys. */
   readonly prefix: ByteString;
-  /** The directory that the changes' paths start from. */
-  readonly root: bigint;
   /** In order, as `orderPush` gives them. */
   readonly groups: readonly (readonly PushChange[])[];
-  readonly prepared: ReadonlyMap<PushChange, Prepared>;
-  /** Paths that earlier transactions of this push gave up as refused. */
-  readonly refused: readonly Path[];
   readonly trashDays: number;
   readonly dirStats: boolean;
   readonly nowNs: bigint;
   readonly limits: Limits;
-}
-
-/** A change that the transaction makes, and the entry that the volume then has; absent after a removal. */
-export interface Planned {
-  readonly change: PushChange;
-  readonly entry: Entry | undefined;
-}
-
-/**
- * A change left out. `stale`: the volume is not what the change was made for; read again and reconcile. `refused`: it
- * cannot be pushed as things are.
- */
-export interface GivenUp {
-  readonly change: PushChange;
-  readonly outcome: 'stale' | 'refused';
-  /** Why, as a phrase. */
-  readonly reason: string;
 }
 
 export type Plan =
@@ -175,199 +127,4 @@ function explain(error: unknown): Pick<GivenUp, 'outcome' | 'reason'> {
     return { outcome: 'refused', reason: `the volume's metadata are damaged here (${error.message})` };
   }
   throw error;
-}
-
-/** Turns changes into operations on one draft. */
-class Planner {
-  readonly #request: PlanRequest;
-  readonly #work: Work;
-
-  constructor(request: PlanRequest, work: Work) {
-    this.#request = request;
-    this.#work = work;
-  }
-
-  /** All changes of a group, or an exception. Moves that wait for each other leave their names first. */
-  apply(group: readonly PushChange[], givenUp: readonly GivenUp[]): Planned[] {
-    for (const change of group) this.#refuseDependent(change, givenUp);
-    // All are found by their old paths before any leaves: one may stand above another.
-    const leaving = group.flatMap((change) =>
-      change.movedFrom === undefined ? [] : [{ change, ...this.#source(change, change.movedFrom) }],
-    );
-    const detached = new Map(
-      leaving.map(({ change, place, found }) => [change, detach(this.#work, place, found)]),
-    );
-    try {
-      return group.map((change) => ({ change, entry: this.#apply(change, detached.get(change)) }));
-    } catch (error) {
-      // An entry that was refused keeps its directory from going: that is no news about the volume.
-      const isHeld = (path: Path): boolean =>
-        group.some((change) => path !== change.path && isAtOrBelow(path, change.path));
-      if (error instanceof NotEmpty && this.#refusedPaths(givenUp).some(isHeld)) {
-        throw new Refused('the directory holds entries that could not be removed');
-      }
-      throw error;
-    }
-  }
-
-  #refusedPaths(givenUp: readonly GivenUp[]): Path[] {
-    const now = givenUp.filter(({ outcome }) => outcome === 'refused').map(({ change }) => change.path);
-    return [...this.#request.refused, ...now];
-  }
-
-  #refuseDependent(change: PushChange, givenUp: readonly GivenUp[]): void {
-    const above = this.#refusedPaths(givenUp).find(
-      (path) => path !== change.path && isAtOrBelow(change.path, path),
-    );
-    if (above !== undefined) throw new Refused('a directory above it could not be pushed');
-  }
-
-  #source(change: PushChange, path: Path): { readonly place: Place; readonly found: Found } {
-    const place = this.#placeOf(path, undefined);
-    return { place, found: this.#verified(place, change.old, change) };
-  }
-
-  #apply(change: PushChange, detached: Detached | undefined): Entry | undefined {
-    const place = this.#placeOf(change.path, change);
-    this.#refuseName(place);
-    if (detached !== undefined) {
-      const over = change.over === undefined ? undefined : this.#verified(place, change.over, undefined);
-      if (over?.ino === detached.ino) throw new Refused('both names lead to the same file');
-      attach(this.#work, place, detached, over);
-    }
-    const { old, new: wanted } = change;
-    if (old === undefined) return wanted === undefined ? undefined : this.#create(change, place, wanted);
-    const found = detached === undefined ? this.#verified(place, old, change) : find(this.#work, place);
-    if (wanted === undefined) {
-      remove(this.#work, place, found);
-      return undefined;
-    }
-    // Bits above the permissions are the volume's (design 4.4).
-    const mode = (found.attr.mode & 0o7000) | (wanted.mode & 0o777);
-    if (needsContent(change) && found.attr.type === 'file') {
-      const prepared = this.#prepared(change);
-      const inode = { ino: inoOf(prepared), mode, mtimeNs: wanted.mtimeNs };
-      const attr = replaceContent(this.#work, place, found, inode, contentOf(prepared));
-      return entryOf(inode.ino, attr, wanted);
-    }
-    if (!sameContent(old, wanted)) {
-      remove(this.#work, place, found);
-      return this.#create(change, place, wanted);
-    }
-    if (wanted.type === 'symlink') return entryOf(found.ino, found.attr, wanted);
-    return entryOf(found.ino, setMode(this.#work, found, mode), wanted);
-  }
-
-  #create(change: PushChange, place: Place, wanted: Entry): Entry {
-    const prepared = this.#prepared(change);
-    const inode: NewInode = {
-      ino: needsInode(change) ? inoOf(prepared) : 0n,
-      // suid and sgid are never set on a new entry.
-      mode: wanted.mode & 0o1777,
-      uid: wanted.uid,
-      gid: wanted.gid,
-      mtimeNs: wanted.mtimeNs,
-    };
-    const created = (): Attr => {
-      switch (wanted.type) {
-        case 'file':
-          return createFile(this.#work, place, inode, contentOf(prepared));
-        case 'directory':
-          return createDirectory(this.#work, place, inode);
-        case 'symlink':
-          return createSymlink(this.#work, place, inode, toBytes(wanted.target));
-        case 'special':
-          throw new Refused(`a ${wanted.kind} is not pushed`);
-      }
-    };
-    return entryOf(inode.ino, created(), wanted);
-  }
-
-  /** What a name leads to, if it is what the caller saw there; throws `Stale` if not. */
-  #verified(place: Place, seen: Entry | undefined, change: PushChange | undefined): Found {
-    const { draft } = this.#work;
-    if (seen !== undefined) {
-      draft.expect(
-        { kind: 'dentry', ...place },
-        { kind: 'attr', ino: place.parent },
-        { kind: 'attr', ino: seen.ino },
-      );
-    }
-    const found = find(this.#work, place);
-    if (seen === undefined) return found;
-    if (found.ino !== seen.ino) throw new Stale('another entry has the name');
-    if (!hasType(seen, found.attr.type)) throw new Stale('the entry has another type');
-    if (seen.type === 'directory') return found;
-    if (seen.type === 'file' && found.attr.length !== seen.size) throw new Stale('the contents were changed');
-    const revision = change?.expect?.attrModRevision;
-    if (revision !== undefined && draft.modRevision({ kind: 'attr', ino: seen.ino }) !== revision) {
-      throw new Stale('the entry was changed');
-    }
-    return found;
-  }
-
-  /** The directory and name of a path. With `makeParents` directories that are missing are made on the way. */
-  #placeOf(path: Path, change: PushChange | undefined): Place {
-    if (path === '') throw new Refused('the root of the view itself is not changed');
-    let parent = this.#request.root;
-    const parts = (parentOf(path) ?? '').split('/').filter((part) => part !== '');
-    for (const [depth, name] of parts.entries()) {
-      const dentry = this.#work.draft.dentry(parent, name);
-      if (dentry !== undefined) {
-        if (dentry.type !== 'directory') throw new Stale('a part of its path is no directory');
-        parent = dentry.ino;
-        continue;
-      }
-      if (change?.makeParents === undefined) throw new Stale('its directory is not there');
-      const ino = this.#prepared(change).parentInos?.[depth];
-      if (ino === undefined) throw new RangeError(`no inode was claimed for a parent of ${path}`);
-      this.#refuseName({ parent, name });
-      createDirectory(
-        this.#work,
-        { parent, name },
-        { ...change.makeParents, ino, mtimeNs: this.#work.nowNs },
-      );
-      parent = ino;
-    }
-    return { parent, name: nameOf(path) };
-  }
-
-  #refuseName({ parent, name }: Place): void {
-    const problem = nameProblem(name);
-    if (problem !== undefined) throw new Refused(problem);
-    if (parent === ROOT_INO && name === '.trash') throw new Refused('.trash in the root is the trash itself');
-  }
-
-  #prepared(change: PushChange): Prepared {
-    return this.#request.prepared.get(change) ?? {};
-  }
-}
-
-function inoOf(prepared: Prepared): bigint {
-  if (prepared.ino === undefined) throw new RangeError('no inode was claimed for the change');
-  return prepared.ino;
-}
-
-function contentOf(prepared: Prepared): Content {
-  if (prepared.content === undefined) throw new RangeError('no contents were stored for the change');
-  return prepared.content;
-}
-
-function hasType(entry: Entry, type: FileType): boolean {
-  return entry.type === 'special' ? entry.kind === type : entry.type === type;
-}
-
-/** The entry as the volume has it now. */
-function entryOf(ino: bigint, attr: Attr, wanted: Entry): Entry {
-  const base = { ino, mode: attr.mode, uid: attr.uid, gid: attr.gid, mtimeNs: attr.mtimeNs };
-  switch (wanted.type) {
-    case 'file':
-      return { ...base, type: 'file', size: attr.length, digest: wanted.digest, nlink: attr.nlink };
-    case 'directory':
-      return { ...base, type: 'directory' };
-    case 'symlink':
-      return { ...base, type: 'symlink', target: wanted.target };
-    case 'special':
-      return { ...base, type: 'special', kind: wanted.kind, rdev: wanted.rdev };
-  }
 }
