@@ -20,13 +20,14 @@ import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
+import type { Extent, Look } from './look.ts';
 import { Outbox, type Connection } from './outbox.ts';
 import { Parked } from './parked.ts';
 import type { Clock, FsPort } from './ports.ts';
 import { catchUp, publish, type PublishResult, type Wanted } from './publish.ts';
 import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
-import { Scanner, type Extent, type Look } from './scan.ts';
+import { Scanner } from './scan.ts';
 import { mendTop } from './top.ts';
 
 const debug = createDebug('etcd-etc-agent:agent');

@@ -4,8 +4,8 @@ import type { Change } from '../reconcile/change.ts';
 import { COMPARED_MODE, type Path } from '../reconcile/entry.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, LedgerState } from './ledger.ts';
+import type { Adoption } from './look.ts';
 import type { Attributes, Wanted } from './publish.ts';
-import type { Adoption } from './scan.ts';
 import type { StagedFile, WantedContent } from './stage.ts';
 
 type RemoteFileEntry = AncestorEntry & { readonly type: 'file' };

@@ -2,7 +2,7 @@
 
 import { parentOf, sameEntry, type Entry, type Path } from '../reconcile/entry.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
-import type { Adoption, Look, Loser } from './scan.ts';
+import type { Adoption, Look, Loser } from './look.ts';
 import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.ts';
 
 /** Local changes by path, on top of the ledger's slots. */

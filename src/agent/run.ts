@@ -12,13 +12,13 @@ import { createFilter, isReservedTop } from './filter.ts';
 import { nodeFs, pathFromText } from './fs.ts';
 import { layoutOf, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
+import type { Extent } from './look.ts';
 import { ChokidarWatch } from './local-watch.ts';
 import { log } from './log.ts';
 import { systemClock } from './clock.ts';
 import type { Connection } from './outbox.ts';
 import { openState } from './recover.ts';
 import { Remote } from './remote.ts';
-import type { Extent } from './scan.ts';
 import { describeProblems, writeStatus } from './status.ts';
 import { openVolume } from './volume.ts';
 

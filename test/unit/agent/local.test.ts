@@ -8,7 +8,7 @@ import { nodeFs } from '../../../src/agent/fs.ts';
 import { layoutOf } from '../../../src/agent/layout.ts';
 import { Ledger } from '../../../src/agent/ledger.ts';
 import { Local } from '../../../src/agent/local.ts';
-import type { Look } from '../../../src/agent/scan.ts';
+import type { Look } from '../../../src/agent/look.ts';
 import type { Slot } from '../../../src/agent/slot.ts';
 
 const FILE: Slot = {

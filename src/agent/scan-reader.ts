@@ -1,0 +1,125 @@
+/** Reads single names for a look: lists, digests, and waits for what has not settled. */
+
+import { createHash } from 'node:crypto';
+
+import type { ByteString } from '../codec/kv.ts';
+import type { Path } from '../reconcile/entry.ts';
+import { targetInVolume, topTargetInVolume } from '../reconcile/target.ts';
+import { codeOf } from './error.ts';
+import type { Layout } from './layout.ts';
+import { carriedSlot, type Look } from './look.ts';
+import type { Clock, FileStat, FsPort } from './ports.ts';
+import { QUIET_MS, Settling } from './settle.ts';
+import { signatureOf, type Slot } from './slot.ts';
+
+/** Calls between two breaths of the event loop. */
+const BREATH = 200;
+const READ_BYTES = 1 << 20;
+
+export interface ScannerOptions {
+  readonly fs: FsPort;
+  readonly layout: Layout;
+  readonly clock: Clock;
+  /** Whether a path takes no part in the sync; such a path is carried as it is. */
+  readonly excluded: (path: Path) => boolean;
+  /** Extra quiet time wanted; milliseconds. */
+  readonly settleMs: number;
+  /** How long an inode that left the trees is kept; milliseconds. */
+  readonly keepMs: number;
+}
+
+/** What the parts of a scanner share. */
+export class ScanReader {
+  readonly #o: ScannerOptions;
+  readonly settling = new Settling();
+  #calls = 0;
+
+  constructor(options: ScannerOptions) {
+    this.#o = options;
+  }
+
+  breathe(): Promise<void> | undefined {
+    this.#calls += 1;
+    if (this.#calls % BREATH !== 0) return undefined;
+    return new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** The names in a directory; `undefined` when it is none any more, or closed: then nothing is known of what is in it. */
+  list(at: ByteString, path: Path, look: Look): ByteString[] | undefined {
+    const { fs } = this.#o;
+    try {
+      // Names that can be listed and not looked at are no help.
+      fs.lstat('list', `${at}/.`);
+      return fs.readdir('list', at);
+    } catch (error) {
+      const code = codeOf(error);
+      if (code === 'EACCES') look.problems.set(path, 'cannot be read: EACCES');
+      else if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error;
+      return undefined;
+    }
+  }
+
+  quietMs(stat: FileStat | undefined, slot: Slot | undefined): number {
+    if (stat === undefined) return QUIET_MS.absence;
+    if (stat.type !== 'file') return 0;
+    const s = slot?.signature;
+    const sameBytes =
+      slot?.type === 'file' && s?.ino === stat.ino && s.size === stat.size && s.mtimeNs === stat.mtimeNs;
+    return sameBytes ? 0 : QUIET_MS.content + this.#o.settleMs;
+  }
+
+  isSettled(where: string, path: Path, stat: FileStat | undefined, quietMs: number): boolean {
+    // The ctime moves with every link that a publish makes.
+    const print =
+      stat === undefined ? '-' : `${stat.type} ${stat.ino} ${stat.size} ${stat.mtimeNs} ${stat.mode}`;
+    return this.settling.isSettled(
+      `${where}:${path}`,
+      print,
+      quietMs,
+      this.#o.clock.monotonicMs(),
+      where === 'top',
+    );
+  }
+
+  /** The slot of what stands at `at`; `undefined` when it changed while it was read (the next look tries again). */
+  read(path: Path, at: ByteString, stat: FileStat, look: Look, top = false): Slot | undefined {
+    const { fs, layout } = this.#o;
+    if (this.#o.excluded(path)) return carriedSlot(stat);
+    const signature = signatureOf(stat);
+    if (stat.type === 'directory') return { type: 'directory', signature };
+    if (stat.type === 'symlink') {
+      const text = fs.readlink('look', at);
+      const target = top ? topTargetInVolume(text, layout.root) : targetInVolume(text, path, layout.root);
+      return { type: 'symlink', signature, target };
+    }
+    if (stat.type !== 'file') return { type: 'other', signature };
+    try {
+      const digest = digestOf(fs, at, stat);
+      if (digest !== undefined) return { type: 'file', signature, digest };
+    } catch (error) {
+      look.problems.set(path, `cannot be read: ${codeOf(error) ?? String(error)}`);
+    }
+    return undefined;
+  }
+}
+
+/** SHA-256 of a file; `undefined` when it changed while it was read. Throws Node's error when it cannot be opened. */
+function digestOf(fs: FsPort, at: ByteString, stat: FileStat): string | undefined {
+  const fd = fs.openRead('digest', at);
+  try {
+    const hash = createHash('sha256');
+    const buffer = new Uint8Array(Math.min(READ_BYTES, Math.max(Number(stat.size), 1)));
+    let position = 0;
+    for (;;) {
+      const n = fs.read('digest', fd, buffer, position);
+      if (n === 0) break;
+      hash.update(buffer.subarray(0, n));
+      position += n;
+    }
+    const after = fs.fstat('digest', fd);
+    const same = after.ino === stat.ino && after.size === stat.size && after.mtimeNs === stat.mtimeNs;
+    return same && BigInt(position) === stat.size ? hash.digest('hex') : undefined;
+  } finally {
+    fs.close('digest', fd);
+  }
+}
