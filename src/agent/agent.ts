@@ -3,11 +3,14 @@
 import createDebug from 'debug';
 
 import { escapeBytes } from '../codec/bytes.ts';
+import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
-import { parentOf, type Entry, type Path } from '../reconcile/entry.ts';
+import { parentOf, type Entry, type Path, type SpecialEntry } from '../reconcile/entry.ts';
 import { ancestorsOf } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import { guardAgainstMassDelete } from '../reconcile/safety.ts';
+import type { Abilities } from './abilities.ts';
+import { codeOf } from './error.ts';
 import {
   contentsToStage,
   LinkSources,
@@ -51,6 +54,7 @@ export interface AgentOptions {
   readonly maxDeletePercent: number;
   /** Local edits are carried and left to the sidecar (`--once`). */
   readonly carryOnly: boolean;
+  readonly abilities: Abilities;
 }
 
 /** Least wait for something that cannot be published yet; milliseconds. */
@@ -78,8 +82,8 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#o = options;
     this.#mode = options.mode;
-    const { fs, layout, clock, excluded, settleMs, keepMs, ledger, agentId, subdir } = options;
-    this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs });
+    const { fs, layout, clock, excluded, settleMs, keepMs, ledger, agentId, subdir, abilities } = options;
+    this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs, abilities });
     this.local = new Local(ledger, excluded);
     this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
     const onStale = (path: Path): unknown => this.#remoteDirty.add(path);
@@ -92,7 +96,7 @@ export class Agent {
       ledger,
       local,
       parked,
-      owners: isRoot(),
+      owners: abilities.owners,
       onStale,
       onEnd,
     });
@@ -267,7 +271,7 @@ export class Agent {
       // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
       if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
     }
-    return reconcile({ ancestor, local, remote: changed, owners: isRoot() });
+    return reconcile({ ancestor, local, remote: changed, owners: this.#o.abilities.owners });
   }
 
   #agree({ agreed }: Reconciled): void {
@@ -320,7 +324,7 @@ export class Agent {
       }
     }
     const { fs, clock, assertOwner } = this.#o;
-    const context = { fs, layout, ledger, clock, assertOwner, owners: isRoot() };
+    const context = { fs, layout, ledger, clock, assertOwner, owners: this.#o.abilities.owners };
     const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {
@@ -376,7 +380,7 @@ export class Agent {
       file.contentKey === undefined
         ? undefined
         : remote.stage.stagedFile({ ino: file.ino, key: file.contentKey });
-    const want = wantedFor(item, links.find(item), staged);
+    const want = wantedFor(item, links.find(item), staged, (entry) => this.#stageSpecial(item.path, entry));
     if (typeof want === 'string') {
       // The volume has moved on meanwhile: the next turn sees it.
       debug('not published: %s: %s', escapeBytes(item.path), want);
@@ -384,6 +388,19 @@ export class Agent {
     }
     request.set(item.path, want);
     ancestor.push([item.path, remote.tree.get(item.path) ?? null]);
+  }
+
+  /** A special file in the stage; one that a publish left there because an edit came in between is taken again. */
+  #stageSpecial(path: Path, { ino, kind, rdev }: SpecialEntry): ByteString | undefined {
+    const { fs, layout } = this.#o;
+    const at = `${layout.stage}/s-${ino}-${kind}-${rdev}`;
+    try {
+      if (fs.lstat('stage special', at) === undefined) fs.mknod('stage special', at, kind, rdev);
+      return at;
+    } catch (error) {
+      this.#setProblem(path, `the ${kind} cannot be made (${codeOf(error) ?? String(error)})`);
+      return undefined;
+    }
   }
 
   /** Before the first publish the directory may hold files nobody has agreed on: they stay, and are not pushed. */
@@ -459,11 +476,6 @@ function describeLook(look: Look): string {
       losers.map(({ path }) => path),
     )
   );
-}
-
-/** Whether owners can be given away. */
-function isRoot(): boolean {
-  return process.getuid?.() === 0;
 }
 
 /** A local change that this mode does not push, taken back: the path becomes what the volume has. */

@@ -1,11 +1,12 @@
 /** `FsPort` on `node:fs`, each call labelled with its step. */
 
-import { execFileSync } from 'node:child_process';
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 
 import type { ByteString } from '../codec/kv.ts';
 import { codeOf } from './error.ts';
-import type { FileStat, FsPort } from './ports.ts';
+import { native } from './native.ts';
+import type { FileStat, FsPort, SpecialKind } from './ports.ts';
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_APPEND, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = fs.constants;
 
@@ -38,12 +39,34 @@ function statOf(stat: fs.BigIntStats): FileStat {
     nlink: Number(stat.nlink),
     mtimeNs: stat.mtimeNs,
     ctimeNs: stat.ctimeNs,
+    rdev: type === 'block' || type === 'char' ? Number(BigInt.asUintN(32, stat.rdev)) : 0,
   };
+}
+
+const SPECIAL_BITS: Readonly<Record<SpecialKind, number>> = {
+  fifo: fs.constants.S_IFIFO,
+  socket: fs.constants.S_IFSOCK,
+  block: fs.constants.S_IFBLK,
+  char: fs.constants.S_IFCHR,
+};
+
+/** A path as an argument of another program, which Node takes as text; a path that is no UTF-8 fails there. */
+function argument(path: ByteString): string {
+  return raw(path).toString('utf8');
 }
 
 /** Seconds as Node takes them. Node keeps microseconds: what is set is the time cut to a whole microsecond. */
 function seconds(timeNs: bigint): number {
   return Number(timeNs / 1000n) / 1e6;
+}
+
+/** Runs a program of coreutils to its end; what it says when it fails becomes the error. */
+function runProgram(program: string, args: readonly string[]): void {
+  const { error, status, stderr } = spawnSync(program, args, { encoding: 'utf8', timeout: 60_000 });
+  if (error !== undefined) throw error;
+  if (status === 0) return;
+  const code = /not permitted|denied/.test(stderr) ? 'EPERM' : 'EIO';
+  throw Object.assign(new Error(stderr.trim()), { code });
 }
 
 /** A path of the command line or environment as the byte string used inside. */
@@ -123,6 +146,18 @@ export const nodeFs: FsPort = {
   symlink(_label, target, path) {
     fs.symlinkSync(raw(target), raw(path));
   },
+  mknod(_label, path, kind, rdev) {
+    const calls = native();
+    if (calls !== undefined) calls.mknod(path, SPECIAL_BITS[kind] | 0o600, rdev);
+    // Node has no call for it, but coreutils has programs.
+    else if (kind === 'fifo') runProgram('mkfifo', ['-m', '600', argument(path)]);
+    else if (kind !== 'socket') {
+      const major = (rdev >>> 8) & 0xfff;
+      const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
+      const letter = kind === 'block' ? 'b' : 'c';
+      runProgram('mknod', ['-m', '600', argument(path), letter, String(major), String(minor)]);
+    } else throw Object.assign(new Error(`ENOTSUP: mknod '${path}'`), { code: 'ENOTSUP' });
+  },
   chmod(_label, path, mode) {
     fs.chmodSync(raw(path), mode);
   },
@@ -142,9 +177,6 @@ export const nodeFs: FsPort = {
   },
   syncFs(_label, path) {
     // RACE: none; syncfs has no binding in Node, coreutils' `sync -f` is that call.
-    execFileSync('sync', ['-f', Buffer.from(path, 'latin1').toString('utf8')], {
-      stdio: 'ignore',
-      timeout: 60_000,
-    });
+    runProgram('sync', ['-f', argument(path)]);
   },
 };

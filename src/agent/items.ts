@@ -1,7 +1,8 @@
 /** From what the local side must become to what the publish puts on disk: where each content comes from. */
 
+import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
-import { COMPARED_MODE, type Path } from '../reconcile/entry.ts';
+import { COMPARED_MODE, type Path, type SpecialEntry } from '../reconcile/entry.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, LedgerState } from './ledger.ts';
 import type { Adoption } from './look.ts';
@@ -98,6 +99,7 @@ export function wantedFor(
   { entry }: LocalItem,
   link: Extract<Wanted, { seen: unknown }> | undefined,
   staged: (file: RemoteFileEntry) => StagedFile | undefined,
+  stageSpecial: (entry: SpecialEntry) => ByteString | undefined,
 ): Wanted | undefined | string {
   if (entry === undefined) return undefined;
   const attributes: Attributes = { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtimeNs: entry.mtimeNs };
@@ -106,8 +108,11 @@ export function wantedFor(
       return { type: 'directory', attributes };
     case 'symlink':
       return { type: 'symlink', target: entry.target, attributes };
-    case 'special':
-      return 'special files are not shown';
+    case 'special': {
+      const source = stageSpecial(entry);
+      if (source === undefined) return 'it could not be made';
+      return { type: 'special', kind: entry.kind, rdev: entry.rdev, source, attributes };
+    }
     case 'file': {
       if (link !== undefined) return link;
       const file = staged(entry);
@@ -127,6 +132,8 @@ export function wantedForAdoption({ slot, source, copy }: Adoption): Wanted {
       return { type: 'symlink', target: slot.target, attributes: slot.signature };
     case 'file':
       return { type: 'file', source, digest: slot.digest, seen: slot.signature, ...(copy ? { copy } : {}) };
+    case 'special':
+      return { type: 'special', kind: slot.kind, rdev: slot.rdev, source };
     case 'other':
       return { type: 'other', source };
   }

@@ -6,6 +6,7 @@ import yargs, { type Argv } from 'yargs';
 
 import { DecodeError } from '../codec/error.ts';
 import { parseMetaUrl, redactUrl, type MetaAddress } from '../codec/url.ts';
+import type { SpecialFiles } from './abilities.ts';
 import { systemClock } from './clock.ts';
 import { AgentError, codeOf, ConfigError } from './error.ts';
 import { etcdStore } from './etcd.ts';
@@ -130,6 +131,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
       rescanMs: values.durationMs('rescan'),
       keepMs: values.durationMs('keep'),
       maxDeletePercent: values.percent('max-delete'),
+      specialFiles: values.text('special-files') as SpecialFiles,
       timeoutMs: values.durationMs('timeout'),
     },
     untilTerminated(),

@@ -89,6 +89,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     default: 50,
     help: 'Percent of the files (at least 10) whose removal at once stops everything until a person looks; 100: never.',
   }),
+  option('special-files', {
+    type: 'string',
+    default: 'fifo',
+    choices: ['none', 'fifo', 'all'],
+    help: 'Which special files take part, both ways: fifos, or sockets and devices too (which takes root), or none.',
+  }),
   option('state-dir', {
     type: 'string',
     help: 'Where the state is kept, in the same mount as DIR (default: DIR/..etcd-etc-agent).',

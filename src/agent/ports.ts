@@ -1,6 +1,7 @@
 /** The interfaces to the world: `EtcdStore`, `FsPort`, `WatchPort`, `Clock`. Types only. */
 
 import type { ByteString, KeyRange, Kv, StoreEvent, StoreTransaction } from '../codec/kv.ts';
+import type { SpecialEntry } from '../reconcile/entry.ts';
 
 /**
  * How a transaction ended. `lost`: a compared key had moved, nothing was written by this attempt; `current` holds, for
@@ -96,7 +97,12 @@ export interface FileStat {
   readonly nlink: number;
   readonly mtimeNs: bigint;
   readonly ctimeNs: bigint;
+  /** Linux's 32-bit device encoding; 0 for what is no device. */
+  readonly rdev: number;
 }
+
+/** What is neither a file, a directory nor a symlink. */
+export type SpecialKind = SpecialEntry['kind'];
 
 /**
  * The local file system. Every call names its step (`label`), so that a test can fail or stop exactly one of them.
@@ -127,6 +133,8 @@ export interface FsPort {
   link(label: string, from: ByteString, to: ByteString): void;
   rename(label: string, from: ByteString, to: ByteString): void;
   symlink(label: string, target: ByteString, path: ByteString): void;
+  /** Makes a special file with mode 0600; ENOTSUP where this system has no way to make one of that kind. */
+  mknod(label: string, path: ByteString, kind: SpecialKind, rdev: number): void;
   chmod(label: string, path: ByteString, mode: number): void;
   lchown(label: string, path: ByteString, uid: number, gid: number): void;
   /** Sets the mtime (and atime) without following a symlink. */

@@ -20,7 +20,7 @@ import { targetOnDisk } from '../reconcile/target.ts';
 import { codeOf } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
-import type { Clock, FileStat, FsPort } from './ports.ts';
+import type { Clock, FileStat, FsPort, SpecialKind } from './ports.ts';
 import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from './tree-stat.ts';
@@ -64,6 +64,14 @@ export type Wanted =
       readonly digest: string;
       readonly seen: Signature;
       readonly copy?: true;
+    }
+  /** A staged special file that gets these attributes; without them one that is there is linked as it is. */
+  | {
+      readonly type: 'special';
+      readonly kind: SpecialKind;
+      readonly rdev: number;
+      readonly source: ByteString;
+      readonly attributes?: Attributes;
     }
   | { readonly type: 'other'; readonly source: ByteString };
 
@@ -247,6 +255,8 @@ class Publication {
         return { type: 'file', source, digest: slot.digest, seen: slot.signature };
       case 'symlink':
         return { type: 'symlink', target: slot.target, attributes: slot.signature, source };
+      case 'special':
+        return { type: 'special', kind: slot.kind, rdev: slot.rdev, source };
       case 'other':
         return { type: 'other', source };
     }
@@ -257,6 +267,8 @@ class Publication {
     const staged = new Map<ByteString, Attributes>();
     for (const wanted of this.#request.items.values()) {
       if (wanted?.type === 'file' && 'attributes' in wanted) staged.set(wanted.source, wanted.attributes);
+      if (wanted?.type === 'special' && wanted.attributes !== undefined)
+        this.#setAttributes(wanted.source, wanted.attributes);
     }
     const flushed = staged.size <= SYNC_EACH_LIMIT || this.#syncAll();
     for (const [source, attributes] of staged) {
@@ -305,9 +317,14 @@ class Publication {
     const stat = this.#fs.lstat('lstat source', wanted.source);
     if (stat === undefined) return undefined;
     const signature = signatureOf(stat);
-    return wanted.type === 'file'
-      ? { type: 'file', signature, digest: wanted.digest }
-      : { type: 'other', signature };
+    switch (wanted.type) {
+      case 'file':
+        return { type: 'file', signature, digest: wanted.digest };
+      case 'special':
+        return { type: 'special', signature, kind: wanted.kind, rdev: wanted.rdev };
+      case 'other':
+        return { type: 'other', signature };
+    }
   }
 
   // Step 3.
@@ -421,6 +438,10 @@ class Publication {
     if ('copy' in wanted) {
       this.#copy(from, next, source);
     } else if (!this.#link(from, next)) {
+      if (source.type !== 'file') {
+        this.#problems.set(path, 'it belongs to another user, and the kernel lets nobody else link it');
+        return;
+      }
       const { state } = this.#context.ledger;
       if (old !== undefined && sameSlotContent(state.stale.get(path), state.slots.get(path))) return;
       this.#copy(from, next, source);
@@ -557,7 +578,11 @@ class Publication {
   // The last unlink of ours that moves a published inode's ctime: the signatures taken afterwards stay true.
   #dropStaged(): void {
     for (const wanted of this.#request.items.values()) {
-      if (wanted?.type !== 'file' || !('attributes' in wanted)) continue;
+      const isStaged =
+        (wanted?.type === 'file' || wanted?.type === 'special') &&
+        'attributes' in wanted &&
+        wanted.attributes !== undefined;
+      if (!isStaged) continue;
       if (this.#fs.lstat('drop staged', wanted.source) !== undefined)
         this.#fs.unlink('drop staged', wanted.source);
     }
@@ -597,6 +622,8 @@ class Publication {
           return [path, { type: 'directory', signature }];
         case 'symlink':
           return [path, { type: 'symlink', signature, target: wanted.target }];
+        case 'special':
+          return [path, { type: 'special', signature, kind: wanted.kind, rdev: wanted.rdev }];
         case 'other':
           return [path, { type: 'other', signature }];
         case 'file': {

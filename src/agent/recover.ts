@@ -227,7 +227,8 @@ function slotInTree(stat: FileStat | undefined, intended: Slot | null, held: Slo
   for (const slot of [intended, held]) {
     if (slot === null || slot === undefined || !sameKind(slot, stat)) continue;
     const { ino, size, mtimeNs } = slot.signature;
-    if (slot.type === 'directory' || slot.type === 'symlink')
+    // What goes through a fifo moves its time.
+    if (slot.type === 'directory' || slot.type === 'symlink' || (slot.type === 'special' && ino === stat.ino))
       return { ...slot, signature: signatureOf(stat) };
     if (ino === stat.ino && size === stat.size && mtimeNs === stat.mtimeNs) {
       return { ...slot, signature: signatureOf(stat) };

@@ -14,6 +14,7 @@ import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import { HoldTracker } from '../reconcile/hold.ts';
 import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
+import type { Abilities } from './abilities.ts';
 import { isReservedTop } from './filter.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
 import { CompactedError } from './error.ts';
@@ -39,6 +40,7 @@ export interface RemoteOptions {
   readonly subdir: readonly ByteString[];
   readonly hidden: (path: Path, isDirectory: boolean) => boolean;
   readonly holdMaxMs: number;
+  readonly abilities: Abilities;
   /** Something came in. */
   readonly onChange: () => void;
 }
@@ -94,7 +96,7 @@ export class Remote {
     return new RemoteView(this.#index, { subdir, hidden, reserved: isReservedTop });
   }
 
-  /** The remote tree at `revision`, whole. Special files are left out and are problems. */
+  /** The remote tree at `revision`, whole. Special files that cannot be made here are left out and are problems. */
   get tree(): ReadonlyMap<Path, AncestorEntry> {
     return this.#tree;
   }
@@ -426,8 +428,9 @@ export class Remote {
     const entry = this.#view.entries.get(path);
     const problem = this.#view.problems.get(path)?.message;
     if (entry?.type !== 'file') this.#unfinished.delete(path);
-    if (entry === undefined || entry.type === 'special') {
-      this.#setProblem(path, entry === undefined ? problem : `a ${entry.kind} is not shown`);
+    const refusal = entry?.type === 'special' ? this.#o.abilities.specialRefusal(entry.kind) : undefined;
+    if (entry === undefined || refusal !== undefined) {
+      this.#setProblem(path, refusal ?? problem);
       // What is broken keeps its last good content; what is gone goes.
       if (before !== undefined && entry === undefined && this.#isBroken(path)) {
         this.#lastGood.add(path);

@@ -4,6 +4,7 @@ import type { ByteString } from '../codec/kv.ts';
 import { escapeBytes } from '../codec/bytes.ts';
 import type { MetaAddress } from '../codec/url.ts';
 import type { Path } from '../reconcile/entry.ts';
+import { findAbilities, type Abilities, type SpecialFiles } from './abilities.ts';
 import { Agent } from './agent.ts';
 import { loadCodecs } from './codecs.ts';
 import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from './error.ts';
@@ -42,6 +43,7 @@ export interface RunOptions {
   readonly rescanMs: number;
   readonly keepMs: number;
   readonly maxDeletePercent: number;
+  readonly specialFiles: SpecialFiles;
   /** 0: no limit. */
   readonly timeoutMs: number;
 }
@@ -90,6 +92,7 @@ class Runner {
   readonly #o: RunOptions;
   readonly #layout: Layout;
   readonly #ledger: Ledger;
+  readonly #abilities: Abilities;
   /** The loop ends; what is under way may finish. */
   readonly #signal: AbortSignal;
   /** Everything ends. */
@@ -131,6 +134,7 @@ class Runner {
       isVolumeRoot: this.#subdir.length === 0,
     });
     this.#hidden = (path) => filter.excluded(path) || isReservedTop(path);
+    this.#abilities = findAbilities(nodeFs, layout, options);
     this.#agent = new Agent({
       fs: nodeFs,
       layout,
@@ -147,6 +151,7 @@ class Runner {
       keepMs: options.keepMs,
       maxDeletePercent: options.maxDeletePercent,
       carryOnly: options.once,
+      abilities: this.#abilities,
     });
     this.#agent.onWake = () => this.#wakeUp();
     this.#signal.addEventListener('abort', () => this.#wakeUp());
@@ -284,6 +289,7 @@ class Runner {
       subdir: this.#subdir,
       hidden: this.#hidden,
       holdMaxMs: this.#o.holdMaxMs,
+      abilities: this.#abilities,
       onChange: () => this.#wakeUp(),
     });
     remote.remember(this.#ledger.state.ancestor);

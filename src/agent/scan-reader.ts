@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { targetInVolume, topTargetInVolume } from '../reconcile/target.ts';
+import type { Abilities } from './abilities.ts';
 import { codeOf } from './error.ts';
 import type { Layout } from './layout.ts';
 import { carriedSlot, type Look } from './look.ts';
@@ -22,6 +23,7 @@ export interface ScannerOptions {
   readonly clock: Clock;
   /** Whether a path takes no part in the sync; such a path is carried as it is. */
   readonly excluded: (path: Path) => boolean;
+  readonly abilities: Abilities;
   /** Extra quiet time wanted; milliseconds. */
   readonly settleMs: number;
   /** How long an inode that left the trees is kept; milliseconds. */
@@ -92,7 +94,12 @@ export class ScanReader {
       const target = top ? topTargetInVolume(text, layout.root) : targetInVolume(text, path, layout.root);
       return { type: 'symlink', signature, target };
     }
-    if (stat.type !== 'file') return { type: 'other', signature };
+    if (stat.type !== 'file') {
+      const { type: kind, rdev } = stat;
+      return this.#o.abilities.specialRefusal(kind) === undefined
+        ? { type: 'special', signature, kind, rdev }
+        : { type: 'other', signature };
+    }
     try {
       const digest = digestOf(fs, at, stat);
       if (digest !== undefined) return { type: 'file', signature, digest };

@@ -40,6 +40,7 @@ export class TopScanner {
       if (stat.type === 'symlink') this.#lookAtLink(state, active, name, at, stat, present, look);
       else if (stat.type === 'file') this.#lookAtFile(state, name, at, stat, look);
       else if (stat.type === 'directory') await this.#lookAtDirectory(state, name, at, stat, look);
+      else this.#lookAtSpecial(state, name, at, stat, look);
     }
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top; one that a link was moved from is settled already.
@@ -130,6 +131,12 @@ export class TopScanner {
     }
     const read = this.#reader.read(name, at, stat, look);
     if (read !== undefined) this.#adoptOver(state, name, { slot: read, source: at }, look);
+  }
+
+  #lookAtSpecial(state: LedgerState, name: ByteString, at: ByteString, stat: FileStat, look: Look): void {
+    const slot = this.#reader.read(name, at, stat, look);
+    if (slot?.type !== 'special' || state.slots.get(name)?.signature.ino === stat.ino) return;
+    this.#adoptOver(state, name, { slot, source: at }, look);
   }
 
   /** A file or link in place of whatever the view has there. */

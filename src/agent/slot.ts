@@ -1,7 +1,7 @@
 /** What one name on disk holds: the signature that tells whether somebody touched it, and the content it had then. */
 
 import type { Entry, Path } from '../reconcile/entry.ts';
-import type { FileStat } from './ports.ts';
+import type { FileStat, SpecialKind } from './ports.ts';
 
 /** Identity of an inode at one moment; any write, chmod, link or rename changes part of it (watch-and-flip 5). */
 export interface Signature {
@@ -14,12 +14,19 @@ export interface Signature {
   readonly gid: number;
 }
 
-/** A name in a tree, with content as last read. `other` is a socket, fifo or device: carried, never pushed. */
+/** A name in a tree, with content as last read. `other` is carried and never pushed. */
 export type Slot =
   | { readonly type: 'file'; readonly signature: Signature; readonly digest: string }
   | { readonly type: 'directory'; readonly signature: Signature }
   /** `target` is in the volume's form. */
   | { readonly type: 'symlink'; readonly signature: Signature; readonly target: string }
+  /** A special file of a kind that is synced. */
+  | {
+      readonly type: 'special';
+      readonly signature: Signature;
+      readonly kind: SpecialKind;
+      readonly rdev: number;
+    }
   | { readonly type: 'other'; readonly signature: Signature };
 
 export function signatureOf(stat: FileStat): Signature {
@@ -27,11 +34,15 @@ export function signatureOf(stat: FileStat): Signature {
   return { ino, size, mtimeNs, ctimeNs, mode, uid, gid };
 }
 
-/** Nothing about the inode changed. A directory's size and times move with its entries and are left out. */
+/**
+ * Nothing about the inode changed. A directory's size and times move with its entries, those of a fifo with what goes
+ * through it, and are left out.
+ */
 export function sameSignature(slot: Slot, stat: FileStat): boolean {
   const s = slot.signature;
   if (!sameKind(slot, stat) || s.mode !== stat.mode || s.uid !== stat.uid || s.gid !== stat.gid) return false;
   if (slot.type === 'directory') return true;
+  if (slot.type === 'special') return s.ino === stat.ino && slot.rdev === stat.rdev;
   return (
     s.ino === stat.ino && s.size === stat.size && s.mtimeNs === stat.mtimeNs && s.ctimeNs === stat.ctimeNs
   );
@@ -39,7 +50,8 @@ export function sameSignature(slot: Slot, stat: FileStat): boolean {
 
 /** Whether the slot can be what `lstat` says; `other` is anything but a directory (excluded files are carried as such). */
 export function sameKind(slot: Slot, stat: FileStat): boolean {
-  return slot.type === 'other' ? stat.type !== 'directory' : slot.type === stat.type;
+  if (slot.type === 'other') return stat.type !== 'directory';
+  return (slot.type === 'special' ? slot.kind : slot.type) === stat.type;
 }
 
 /** Our own link, rename and unlink move the ctime of an inode; everything else is as the slot says. */
@@ -53,6 +65,7 @@ export function sameSlotContent(a: Slot | undefined, b: Slot | undefined): boole
   if (a === undefined || b === undefined) return a === b;
   if (a.type === 'file') return b.type === 'file' && a.digest === b.digest;
   if (a.type === 'symlink') return b.type === 'symlink' && a.target === b.target;
+  if (a.type === 'special') return b.type === 'special' && a.kind === b.kind && a.rdev === b.rdev;
   return a.type === b.type;
 }
 
@@ -67,6 +80,8 @@ export function entryOfSlot(slot: Slot): Entry | undefined {
       return { ...base, type: 'directory' };
     case 'symlink':
       return { ...base, type: 'symlink', target: slot.target };
+    case 'special':
+      return { ...base, type: 'special', kind: slot.kind, rdev: slot.rdev };
     case 'other':
       return undefined;
   }

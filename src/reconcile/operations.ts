@@ -3,11 +3,12 @@
  * and writes for each, with statistics and counters in the same transaction. `remove.ts` and `rename.ts` have the others.
  */
 
-import { FLAG_SKIP_TRASH, type Attr } from '../codec/attr.ts';
+import { FLAG_SKIP_TRASH, type Attr, type FileType } from '../codec/attr.ts';
 import { encodeDirStat } from '../codec/counter.ts';
 import { xattrRange } from '../codec/key.ts';
 import { encodeSlices } from '../codec/slice.ts';
 import { NO_STAT } from './accounting.ts';
+import type { SpecialEntry } from './entry.ts';
 import { Refused, Stale } from './refusal.ts';
 import { dropName } from './remove.ts';
 import { directory, later, refuseFixed, touch, type Found, type Place, type Work } from './work.ts';
@@ -37,7 +38,7 @@ export interface NewInode {
   readonly mtimeNs: bigint;
 }
 
-/** create, mkdir, symlink (layout 10.1, upstream `doMknod`); contents come in the same transaction. */
+/** create, mkdir, mknod, symlink (layout 10.1, upstream `doMknod`); contents come in the same transaction. */
 export function createFile(work: Work, place: Place, inode: NewInode, content: Content): Attr {
   const attr = create(work, place, inode, 'file', content.length);
   putContent(work, inode.ino, content);
@@ -58,13 +59,17 @@ export function createSymlink(work: Work, place: Place, inode: NewInode, target:
   return attr;
 }
 
-function create(
+/** mknod of a fifo, socket or device. */
+export function createSpecial(
   work: Work,
   place: Place,
   inode: NewInode,
-  type: 'file' | 'directory' | 'symlink',
-  length: bigint,
+  { kind, rdev }: Pick<SpecialEntry, 'kind' | 'rdev'>,
 ): Attr {
+  return create(work, place, inode, kind, 0n, rdev);
+}
+
+function create(work: Work, place: Place, inode: NewInode, type: FileType, length: bigint, rdev = 0): Attr {
   const { draft, accounting, nowNs } = work;
   const { parent, name } = place;
   draft.expect({ kind: 'attr', ino: parent }, { kind: 'dentry', parent, name });
@@ -83,7 +88,7 @@ function create(
     ctimeNs: besideMtime(nowNs, inode.mtimeNs),
     nlink: isDirectory ? 2 : 1,
     length,
-    rdev: 0,
+    rdev,
     parent,
     accessAcl: 0,
     defaultAcl: 0,

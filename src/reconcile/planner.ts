@@ -9,6 +9,7 @@ import { nameOf, parentOf, sameContent, type Entry, type Path } from './entry.ts
 import {
   createDirectory,
   createFile,
+  createSpecial,
   createSymlink,
   replaceContent,
   setMode,
@@ -158,7 +159,7 @@ export class Planner {
         case 'symlink':
           return createSymlink(this.#work, place, inode, toBytes(wanted.target));
         case 'special':
-          throw new Refused(`a ${wanted.kind} is not pushed`);
+          return createSpecial(this.#work, place, inode, wanted);
       }
     };
     return entryOf(inode.ino, created(), wanted);

@@ -46,9 +46,15 @@ export class Agent {
   #stderr = '';
 
   /** Starts it; `ready` waits until it serves. Options are those of the command line. */
-  constructor(metaUrl: string, dir: string, options: readonly string[] = []) {
+  constructor(
+    metaUrl: string,
+    dir: string,
+    options: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
+  ) {
     this.dir = dir;
     this.#child = spawn(process.execPath, [builtMain(), '--watch', ...options, metaUrl, dir], {
+      env: { ...process.env, ...env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#stderr += text));
@@ -141,8 +147,9 @@ export async function startAgent(
   metaUrl: string,
   dir: string,
   options: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
 ): Promise<Agent> {
-  const agent = new Agent(metaUrl, dir, options);
+  const agent = new Agent(metaUrl, dir, options, env);
   return agent.ready();
 }
 

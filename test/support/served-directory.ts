@@ -3,6 +3,7 @@
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 
+import { findAbilities, type Abilities } from '../../src/agent/abilities.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { wantedForAdoption } from '../../src/agent/items.ts';
 import { layoutOf, type Layout } from '../../src/agent/layout.ts';
@@ -71,6 +72,7 @@ export class ServedDirectory {
   readonly fs: FsPort;
   readonly state: OpenState;
   readonly local: Local;
+  readonly abilities: Abilities;
   readonly #scanner: Scanner;
   readonly #excluded: (path: Path) => boolean;
   #contents = 0;
@@ -89,7 +91,16 @@ export class ServedDirectory {
     this.#excluded = excluded;
     this.local = new Local(state.ledger, excluded);
     const { clock } = this;
-    this.#scanner = new Scanner({ fs: port, layout, clock, excluded, settleMs: 0, keepMs: KEEP_MS });
+    this.abilities = findAbilities(port, layout, { specialFiles: 'fifo' });
+    this.#scanner = new Scanner({
+      fs: port,
+      layout,
+      clock,
+      excluded,
+      settleMs: 0,
+      keepMs: KEEP_MS,
+      abilities: this.abilities,
+    });
   }
 
   static async open(options: ServedOptions = {}): Promise<ServedDirectory> {
@@ -220,7 +231,7 @@ export class ServedDirectory {
   get #context(): Parameters<typeof catchUp>[0] {
     const { fs: port, layout, ledger, clock } = this;
     const { assertOwner } = this.state;
-    return { fs: port, layout, ledger, clock, assertOwner, owners: process.geteuid?.() === 0 };
+    return { fs: port, layout, ledger, clock, assertOwner, owners: this.abilities.owners };
   }
 
   /** One look, taken in as the agent does. */

@@ -21,6 +21,7 @@ const STAT: FileStat = {
   nlink: 1,
   mtimeNs: 6n,
   ctimeNs: 7n,
+  rdev: 0,
 };
 const FILE: Slot = { type: 'file', signature: signatureOf(STAT), digest: 'one' };
 const DIRECTORY: Slot = { type: 'directory', signature: signatureOf(STAT) };
@@ -50,6 +51,24 @@ describe('a slot', () => {
     expect(sameSignature(DIRECTORY, { ...stat, ino: 9n, size: 9n, mtimeNs: 9n, ctimeNs: 9n })).to.equal(true);
     expect(sameSignature(DIRECTORY, { ...stat, mode: 0o700 })).to.equal(false);
     expect(sameSignature(DIRECTORY, { ...stat, uid: 9 })).to.equal(false);
+  });
+
+  it('of a fifo does not differ by what goes through it', () => {
+    const stat: FileStat = { ...STAT, type: 'fifo' };
+    const fifo: Slot = { type: 'special', signature: signatureOf(stat), kind: 'fifo', rdev: 0 };
+    expect(sameSignature(fifo, { ...stat, mtimeNs: 9n, ctimeNs: 9n })).to.equal(true);
+    expect(sameSignature(fifo, { ...stat, mode: 0o600 })).to.equal(false);
+    expect(sameSignature(fifo, { ...stat, ino: 9n })).to.equal(false);
+    expect(sameSignature(fifo, { ...stat, type: 'socket' })).to.equal(false);
+    expect(entryOfSlot(fifo)).to.deep.include({ type: 'special', kind: 'fifo', rdev: 0 });
+  });
+
+  it('of a device differs by its number', () => {
+    const stat: FileStat = { ...STAT, type: 'char', rdev: 0x103 };
+    const device: Slot = { type: 'special', signature: signatureOf(stat), kind: 'char', rdev: 0x103 };
+    expect(sameSignature(device, stat)).to.equal(true);
+    expect(sameSignature(device, { ...stat, rdev: 0x105 })).to.equal(false);
+    expect(sameSlotContent(device, { ...device, rdev: 0x105 })).to.equal(false);
   });
 
   it('is of one type', () => {

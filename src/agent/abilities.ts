@@ -1,0 +1,71 @@
+/** Which attributes and kinds of entries this side can hold on disk: found out at start by trying, in the state directory. */
+
+import type { ByteString } from '../codec/kv.ts';
+import { codeOf } from './error.ts';
+import type { Layout } from './layout.ts';
+import type { FsPort, SpecialKind } from './ports.ts';
+
+/** Which special files of the volume are wanted on disk. */
+export type SpecialFiles = 'none' | 'fifo' | 'all';
+
+/** What this side holds. What it cannot hold is remembered, and never pushed back as a change (design G12). */
+export interface Abilities {
+  /** Whether owners can be given away. */
+  readonly owners: boolean;
+  /** Why special files of a kind take no part, as a phrase that names the kind; `undefined` when they do. */
+  specialRefusal(kind: SpecialKind): string | undefined;
+}
+
+interface Wishes {
+  readonly specialFiles: SpecialFiles;
+}
+
+/** `/dev/null` as the store encodes it: a device that does no harm while its name is there. */
+const NULL_DEVICE = 0x103;
+
+/** Tries what the wishes ask for. */
+export function findAbilities(fs: FsPort, layout: Layout, { specialFiles }: Wishes): Abilities {
+  const refusals = new Map<SpecialKind, string>();
+  for (const kind of ['fifo', 'socket', 'block', 'char'] as const) {
+    const isWanted = specialFiles === 'all' || (specialFiles === 'fifo' && kind === 'fifo');
+    const refusal = isWanted ? triedNode(fs, layout, kind) : `--special-files ${specialFiles} leaves it out`;
+    if (refusal !== undefined) refusals.set(kind, `a ${kind} is not shown: ${refusal}`);
+  }
+  return { owners: canGiveAway(fs, layout), specialRefusal: (kind) => refusals.get(kind) };
+}
+
+function triedNode(fs: FsPort, layout: Layout, kind: SpecialKind): string | undefined {
+  const at = `${layout.stage}/try-${kind}`;
+  const rdev = kind === 'block' || kind === 'char' ? NULL_DEVICE : 0;
+  const error = tried(fs, at, () => fs.mknod('try special', at, kind, rdev));
+  if (error === undefined) return undefined;
+  return codeOf(error) === 'ENOENT'
+    ? 'the program that makes it is missing'
+    : `it cannot be made here (${codeOf(error)})`;
+}
+
+function canGiveAway(fs: FsPort, layout: Layout): boolean {
+  if (process.geteuid?.() !== 0) return false;
+  const at = `${layout.stage}/try-owner`;
+  const error = tried(fs, at, () => {
+    fs.close('try owner', fs.openNew('try owner', at));
+    fs.lchown('try owner', at, 1, 1);
+  });
+  return error === undefined;
+}
+
+/** Does something that may leave a name behind; returns what it threw. */
+function tried(fs: FsPort, at: ByteString, make: () => void): unknown {
+  const clean = (): void => {
+    if (fs.lstat('try', at) !== undefined) fs.unlink('try', at);
+  };
+  try {
+    clean();
+    make();
+    return undefined;
+  } catch (error) {
+    return error ?? new Error('it failed');
+  } finally {
+    clean();
+  }
+}
