@@ -22,6 +22,10 @@ export function decodeTimeCounter(value: Uint8Array): bigint {
   return seconds;
 }
 
+export function encodeTimeCounter(seconds: bigint): Uint8Array {
+  return new ByteWriter().i64be(seconds).finish();
+}
+
 /** What the direct entries of a directory add up to (layout 8.4); hard links count once a name. */
 export interface DirStat {
   /** Bytes of files. */

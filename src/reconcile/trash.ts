@@ -30,6 +30,14 @@ export function trashHourName(nowNs: bigint): string {
   return `${date}-${time?.slice(0, 2)}`;
 }
 
+/** When the hour of a trash directory began, in seconds since 1970; `undefined` for a name that is no hour. */
+export function hourOfTrashName(name: ByteString): number | undefined {
+  const match = /^(\d{4})-(\d{2})-(\d{2})-(\d{2})$/.exec(name);
+  if (match === null) return undefined;
+  const ms = Date.parse(`${match[1]}-${match[2]}-${match[3]}T${match[4]}:00:00Z`);
+  return Number.isNaN(ms) ? undefined : ms / 1000;
+}
+
 /** This hour's trash directory, made if it is missing (layout 11.1, upstream `getTrashDir`). */
 function trashOfHour(work: Work): bigint {
   const { draft, accounting, nowNs } = work;

@@ -8,15 +8,27 @@ import { parseMetaUrl } from '../../src/codec/url.ts';
 import type { EtcdServer } from './etcd.ts';
 import { loadVolume } from './fixture.ts';
 
-/** Operations of one transaction. */
+/** Operations and bytes of one transaction. */
 const MAX_OPS = 100;
+const MAX_BYTES = 1 << 20;
 
 /** Writes these, whatever is there: in one transaction if there are few. */
 export async function writeKeys(store: EtcdStore, ops: readonly StoreOp[]): Promise<void> {
-  for (let at = 0; at < ops.length; at += MAX_OPS) {
-    const result = await store.commit({ compares: [], ops: ops.slice(at, at + MAX_OPS) });
+  let batch: StoreOp[] = [];
+  let bytes = 0;
+  const flush = async (): Promise<void> => {
+    const result = await store.commit({ compares: [], ops: batch });
     if (result.outcome !== 'committed') throw new Error('a transaction without compares was lost');
+    batch = [];
+    bytes = 0;
+  };
+  for (const op of ops) {
+    const size = op.type === 'put' ? op.value.length : 0;
+    if (batch.length >= MAX_OPS || (batch.length > 0 && bytes + size > MAX_BYTES)) await flush();
+    batch.push(op);
+    bytes += size;
   }
+  if (batch.length > 0) await flush();
 }
 
 /** Metadata events as operations on the keys of a volume. */

@@ -5,6 +5,7 @@ import type { Options } from 'yargs';
 import { cat } from './cat.ts';
 import { bytesOfText, type VerbContext } from './context.ts';
 import { format } from './format.ts';
+import { fsck } from './fsck.ts';
 import { importDir } from './import.ts';
 import { ls } from './ls.ts';
 import { put } from './put.ts';
@@ -112,5 +113,17 @@ export const VERBS: readonly Verb[] = [
     options: { recursive: { ...recursive, alias: 'r' } },
     run: (context, [path = ''], options) =>
       rm(context, { path: bytesOfText(path), recursive: options['recursive'] === true }),
+  },
+  {
+    name: 'fsck',
+    usage: 'fsck META-URL [--repair]',
+    help: 'Check all of the volume, block bytes and counts included.',
+    arguments: { least: 0, most: 0 },
+    options: {
+      repair: { type: 'boolean', default: false, describe: 'Say what will be done, and do it.' },
+      json: { type: 'boolean', default: false, describe: 'One JSON object.' },
+    },
+    run: (context, _args, options) =>
+      fsck(context, { repair: options['repair'] === true, json: options['json'] === true }),
   },
 ];
