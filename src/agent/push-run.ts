@@ -152,8 +152,7 @@ export class PushRun {
         groups,
         prepared: this.#prepared,
         refused,
-        trashDays: this.#volume.setting.trashDays,
-        dirStats: this.#volume.setting.dirStats,
+        setting: this.#volume.setting,
         nowNs: this.#clock.nowNs(),
         limits: LIMITS,
       });

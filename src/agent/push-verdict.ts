@@ -37,6 +37,9 @@ function isAccount(view: MetaView, name: ByteString, now: Kv | undefined): boole
   switch (key.kind) {
     case 'dirStat':
     case 'counter':
+    case 'dirQuota':
+    case 'userQuota':
+    case 'groupQuota':
       return true;
     case 'dentry':
       // This hour's trash directory: somebody else made it.

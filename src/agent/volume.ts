@@ -1,10 +1,10 @@
 /** A volume as it was opened: its setting, where its keys are, and what must not be done to it. */
 
-import { prefixRange, toByteString } from '../codec/bytes.ts';
+import { toByteString } from '../codec/bytes.ts';
 import type { BlockLayout } from '../codec/block.ts';
 import { DecodeError } from '../codec/error.ts';
 import { encodeKey, type MetaKey } from '../codec/key.ts';
-import type { ByteString, KeyRange } from '../codec/kv.ts';
+import type { ByteString } from '../codec/kv.ts';
 import { decodeSetting, readRefusal, writeRefusal, type Setting } from '../codec/setting.ts';
 import type { MetaAddress } from '../codec/url.ts';
 import { VolumeError } from './error.ts';
@@ -46,7 +46,7 @@ export async function openVolume(
   const refusal = readRefusal(setting);
   if (refusal !== undefined) throw new VolumeError(`The volume ${setting.name} cannot be read: ${refusal}`);
   await requireBlocksHere(store, setting, options);
-  const refusesWrites = writeRefusal(setting) ?? (await quotaRefusal(store, prefix, options));
+  const refusesWrites = writeRefusal(setting);
   return {
     setting,
     prefix,
@@ -91,16 +91,4 @@ async function requireBlocksHere(
 /** The object that says whose data the keys below a volume's name are. */
 export function uuidKey(name: string): ByteString {
   return `${name}/juicefs_uuid`;
-}
-
-/** Directory quotas, which writes would have to keep, are told by their keys alone. */
-async function quotaRefusal(
-  store: EtcdStore,
-  prefix: ByteString,
-  options: { readonly signal?: AbortSignal },
-): Promise<string | undefined> {
-  const range: KeyRange = prefixRange(`${prefix}QD`);
-  let quotas = 0;
-  await store.snapshot([range], () => (quotas += 1), options);
-  return quotas === 0 ? undefined : 'The volume has directory quotas, which are not kept by writes.';
 }

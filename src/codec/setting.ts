@@ -144,10 +144,7 @@ export function readRefusal(setting: Setting): string | undefined {
   return undefined;
 }
 
-/**
- * Why this program does not write the volume, in one sentence; `undefined` if it does. Directory quotas refuse too, but
- * are seen from their keys.
- */
+/** Why this program does not write the volume, in one sentence; `undefined` if it does. */
 export function writeRefusal(setting: Setting): string | undefined {
   const refusal = readRefusal(setting);
   if (refusal !== undefined) return refusal;
@@ -155,9 +152,6 @@ export function writeRefusal(setting: Setting): string | undefined {
     return `The blocks are compressed with ${setting.compression}, which is read but not written.`;
   }
   if (setting.enableAcl) return 'The volume has ACLs, which are not kept by writes.';
-  if (setting.userGroupQuota) return 'The volume has user and group quotas, which are not kept by writes.';
-  if (setting.capacity !== 0n) return 'The volume has a capacity limit, which is not kept by writes.';
-  if (setting.inodes !== 0n) return 'The volume has a limit of inodes, which is not kept by writes.';
   return undefined;
 }
 

@@ -1,4 +1,4 @@
-/** What a transaction owes to directory statistics and volume counters, summed first and written once. */
+/** What a transaction owes to statistics, counters, quotas and limits, summed first and written once. */
 
 import { decodeAttr, type Attr } from '../codec/attr.ts';
 import {
@@ -11,9 +11,20 @@ import {
 } from '../codec/counter.ts';
 import { decodeDentry } from '../codec/dentry.ts';
 import type { MetaKey } from '../codec/key.ts';
+import type { Setting } from '../codec/setting.ts';
 import type { Draft } from './draft.ts';
+import {
+  directoryUsage,
+  refuseOverVolume,
+  settleDirectoryQuotas,
+  settleQuota,
+  type Usage,
+} from './quotas.ts';
 
 export const NO_STAT: DirStat = { length: 0n, space: 0n, inodes: 0n };
+
+/** What a volume keeps accounts of, and its limits. */
+export type AccountSettings = Pick<Setting, 'dirStats' | 'userGroupQuota' | 'capacity' | 'inodes'>;
 
 /** What one name of an inode adds to its directory (layout 8.4): special files, links and directories count 4096. */
 function statOf(attr: Pick<Attr, 'type' | 'length'>): DirStat {
@@ -32,16 +43,18 @@ function sum(a: DirStat, b: DirStat, sign: 1n | -1n = 1n): DirStat {
 const USED_SPACE: MetaKey = { kind: 'counter', name: 'usedSpace' };
 const TOTAL_INODES: MetaKey = { kind: 'counter', name: 'totalInodes' };
 
-/** The deltas of one transaction (layout 8.3, 8.4). */
+/** The deltas of one transaction (layout 8.3 to 8.5). */
 export class Accounting {
-  readonly #dirStats: boolean;
+  readonly #settings: AccountSettings;
   #directories = new Map<bigint, DirStat>();
+  #moved = new Set<bigint>();
+  #users = new Map<number, Usage>();
+  #groups = new Map<number, Usage>();
   #space = 0n;
   #inodes = 0n;
 
-  /** `dirStats`: whether the volume keeps statistics (setting `DirStats`). */
-  constructor(dirStats: boolean) {
-    this.#dirStats = dirStats;
+  constructor(settings: AccountSettings) {
+    this.#settings = settings;
   }
 
   /** A name of the inode now stands in the directory. */
@@ -54,44 +67,101 @@ export class Accounting {
     this.#directories.set(directory, sum(this.#directories.get(directory) ?? NO_STAT, statOf(attr), -1n));
   }
 
+  /** A directory has another parent: what lies below it counts in other quotas now. */
+  moved(directory: bigint): void {
+    this.#moved.add(directory);
+  }
+
   /** The volume has one more inode. */
-  add(attr: Pick<Attr, 'type' | 'length'>): void {
+  add(attr: Pick<Attr, 'type' | 'length' | 'uid' | 'gid'>): void {
+    this.addUnowned(attr);
+    this.#own(attr, 1n);
+  }
+
+  /** The volume has one more inode that counts in nobody's quota: a directory of the trash. */
+  addUnowned(attr: Pick<Attr, 'type' | 'length'>): void {
     this.#space += statOf(attr).space;
     this.#inodes += 1n;
   }
 
   /** The volume has one inode less. */
-  drop(attr: Pick<Attr, 'type' | 'length'>): void {
+  drop(attr: Pick<Attr, 'type' | 'length' | 'uid' | 'gid'>): void {
     this.#space -= statOf(attr).space;
     this.#inodes -= 1n;
+    this.#own(attr, -1n);
+  }
+
+  /** The inode has another owner. */
+  giveTo(before: Attr, after: Pick<Attr, 'uid' | 'gid'>): void {
+    this.#own(before, -1n);
+    this.#own({ type: before.type, length: before.length, uid: after.uid, gid: after.gid }, 1n);
   }
 
   checkpoint(): () => void {
     const [directories, space, inodes] = [new Map(this.#directories), this.#space, this.#inodes];
+    const [moved, users, groups] = [new Set(this.#moved), new Map(this.#users), new Map(this.#groups)];
     return () => {
       this.#directories = directories;
+      this.#moved = moved;
+      this.#users = users;
+      this.#groups = groups;
       this.#space = space;
       this.#inodes = inodes;
     };
   }
 
-  /** Writes the sums into the draft: once, as its last step. */
+  /** Writes the sums into the draft: once, as its last step. Throws `OverLimit` if a quota or limit has no room. */
   settle(draft: Draft, nowNs: bigint): void {
-    const directories = this.#dirStats ? [...this.#directories] : [];
+    const { dirStats, capacity, inodes } = this.#settings;
+    const directories = dirStats ? [...this.#directories] : [];
     const owed = directories.filter(
       ([ino, delta]) =>
         (delta.length !== 0n || delta.space !== 0n || delta.inodes !== 0n) &&
         // A directory that goes takes its statistics along.
         !isDeleted(draft, { kind: 'dirStat', ino }),
     );
+    const owners = this.#owners();
     draft.expect(
       ...owed.map(([ino]): MetaKey => ({ kind: 'dirStat', ino })),
       ...(this.#space === 0n ? [] : [USED_SPACE]),
       ...(this.#inodes === 0n ? [] : [TOTAL_INODES]),
+      ...owners.map(({ key }) => key),
     );
+    // Before the statistics: what a moved directory held is read from them.
+    if (dirStats) {
+      const usage = directoryUsage(draft, directories, this.#moved, (ino) => recount(draft, ino));
+      settleDirectoryQuotas(draft, usage);
+    }
     for (const [ino, delta] of owed) settleDirectory(draft, ino, delta, nowNs);
-    addTo(draft, USED_SPACE, this.#space);
-    addTo(draft, TOTAL_INODES, this.#inodes);
+    for (const { key, usage, of } of owners) settleQuota(draft, key, usage, () => of);
+    const space = addTo(draft, USED_SPACE, this.#space);
+    const total = addTo(draft, TOTAL_INODES, this.#inodes);
+    if (this.#space > 0n) refuseOverVolume(space, this.#space, capacity, 'bytes');
+    if (this.#inodes > 0n) refuseOverVolume(total, this.#inodes, inodes, 'inodes');
+  }
+
+  #own(attr: Pick<Attr, 'type' | 'length' | 'uid' | 'gid'>, sign: 1n | -1n): void {
+    if (!this.#settings.userGroupQuota) return;
+    const { space } = statOf(attr);
+    for (const [owners, id] of [
+      [this.#users, attr.uid],
+      [this.#groups, attr.gid],
+    ] as const) {
+      const usage = owners.get(id) ?? { space: 0n, inodes: 0n };
+      owners.set(id, { space: usage.space + sign * space, inodes: usage.inodes + sign });
+    }
+  }
+
+  #owners(): { readonly key: MetaKey; readonly usage: Usage; readonly of: string }[] {
+    const isOwed = ([, usage]: [number, Usage]): boolean => usage.space !== 0n || usage.inodes !== 0n;
+    return [
+      ...[...this.#users].filter(isOwed).map(([id, usage]) => {
+        return { key: { kind: 'userQuota', uid: BigInt(id) } as const, usage, of: `user ${id}` };
+      }),
+      ...[...this.#groups].filter(isOwed).map(([id, usage]) => {
+        return { key: { kind: 'groupQuota', gid: BigInt(id) } as const, usage, of: `group ${id}` };
+      }),
+    ];
   }
 }
 
@@ -136,8 +206,11 @@ function recount(draft: Draft, ino: bigint): DirStat {
   return stat;
 }
 
-function addTo(draft: Draft, key: MetaKey, delta: bigint): void {
-  if (delta === 0n) return;
+/** What the counter then is; read only if something is added. */
+function addTo(draft: Draft, key: MetaKey, delta: bigint): bigint {
+  if (delta === 0n) return 0n;
   const stored = draft.get(key);
-  draft.put(key, encodeCounter((stored === undefined ? 0n : decodeCounter(stored)) + delta));
+  const count = (stored === undefined ? 0n : decodeCounter(stored)) + delta;
+  draft.put(key, encodeCounter(count));
+  return count;
 }

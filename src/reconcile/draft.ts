@@ -141,6 +141,11 @@ export class Draft {
     return new Map([...dentries].map(([key, value]) => [key.slice(range.start.length), value]));
   }
 
+  /** The values of a directory's dentries before this transaction. Compares nothing. */
+  dentriesBefore(ino: bigint): readonly Uint8Array[] {
+    return this.#newInodes.has(ino) ? [] : this.#storedRange(dentryRange(ino)).map(({ value }) => value);
+  }
+
   /**
    * All keys of a stored range. Each is compared, and so is that none was added: a key that came later has a higher
    * mod revision than all that were there.
@@ -223,6 +228,7 @@ export class Draft {
       case 'chunk':
       case 'xattr':
       case 'parent':
+      case 'dirQuota':
         return this.#newInodes.has(key.ino);
       case 'dentry':
         return this.#newInodes.has(key.parent);

@@ -2,12 +2,13 @@
 
 import { DecodeError } from '../codec/error.ts';
 import type { ByteString, KeyRange, StoreTransaction } from '../codec/kv.ts';
-import { Accounting } from './accounting.ts';
+import type { Setting } from '../codec/setting.ts';
+import { Accounting, type AccountSettings } from './accounting.ts';
 import { Draft, Unanswered } from './draft.ts';
 import type { MetaNeed, MetaView } from './meta-view.ts';
 import { Planner, type GivenUp, type Planned, type PlannerRequest } from './planner.ts';
-import type { PushChange } from './push-change.ts';
-import { Refused, Stale } from './refusal.ts';
+import { isAtOrBelow, type PushChange } from './push-change.ts';
+import { OverLimit, Refused, Stale } from './refusal.ts';
 
 export type { GivenUp, Planned, Prepared } from './planner.ts';
 
@@ -28,8 +29,8 @@ export interface PlanRequest extends PlannerRequest {
   readonly prefix: ByteString;
   /** In order, as `orderPush` gives them. */
   readonly groups: readonly (readonly PushChange[])[];
-  readonly trashDays: number;
-  readonly dirStats: boolean;
+  /** What the volume keeps accounts of, its limits, and what becomes of what is deleted. */
+  readonly setting: AccountSettings & Pick<Setting, 'trashDays'>;
   readonly nowNs: bigint;
   readonly limits: Limits;
 }
@@ -51,11 +52,11 @@ export type Plan =
  */
 export function planPush(request: PlanRequest): Plan {
   const draft = new Draft(request.view, request.prefix);
-  const accounting = new Accounting(request.dirStats);
+  const accounting = new Accounting(request.setting);
   const planner = new Planner(request, {
     draft,
     accounting,
-    trashDays: request.trashDays,
+    trashDays: request.setting.trashDays,
     nowNs: request.nowNs,
   });
   const keys = new Set<ByteString>();
@@ -84,7 +85,17 @@ export function planPush(request: PlanRequest): Plan {
     );
   };
 
-  for (const [index, group] of request.groups.entries()) {
+  /** With those at its end that found no room in a quota: what the others remove may make some. */
+  const order = [...request.groups];
+  const waiting: (readonly PushChange[])[] = [];
+  for (let index = 0; index < order.length; index += 1) {
+    const group = order[index] ?? [];
+    const isSecondTry = index >= request.groups.length;
+    if (!isSecondTry && dependsOn(group, waiting.flat())) {
+      order.push(group);
+      waiting.push(group);
+      continue;
+    }
     const undo = checkpoint();
     try {
       const done = planner.apply(group, givenUp);
@@ -96,7 +107,7 @@ export function planPush(request: PlanRequest): Plan {
       }
       undo();
       if (planned.length > 0 || keys.size + ranges.size > 0) {
-        rest = request.groups.slice(index);
+        rest = order.slice(index);
         break;
       }
       const reason = 'it takes more keys or bytes than one transaction may have';
@@ -107,6 +118,9 @@ export function planPush(request: PlanRequest): Plan {
         // The others of this round are planned on, to learn what they need as well.
         for (const key of error.need.keys) keys.add(key);
         for (const range of error.need.ranges) ranges.set(range.start, range);
+      } else if (error instanceof OverLimit && !isSecondTry) {
+        order.push(group);
+        waiting.push(group);
       } else {
         const { outcome, reason } = explain(error);
         givenUp.push(...group.map((change) => ({ change, outcome, reason })));
@@ -118,6 +132,16 @@ export function planPush(request: PlanRequest): Plan {
   const { compares, ops } = draft.finish();
   const puts = blocks.map(({ key, value }) => ({ type: 'put' as const, key, value }));
   return { status: 'plan', transaction: { compares, ops: [...puts, ...ops] }, planned, givenUp, rest };
+}
+
+/** Whether a group stands or comes from below what others make. */
+function dependsOn(group: readonly PushChange[], others: readonly PushChange[]): boolean {
+  return group.some(({ path, movedFrom }) =>
+    others.some(
+      (other) =>
+        isAtOrBelow(path, other.path) || (movedFrom !== undefined && isAtOrBelow(movedFrom, other.path)),
+    ),
+  );
 }
 
 function explain(error: unknown): Pick<GivenUp, 'outcome' | 'reason'> {

@@ -2,7 +2,7 @@
 
 import { ByteWriter } from '../codec/bytes.ts';
 import { encodeDentry } from '../codec/dentry.ts';
-import { parentRange, xattrRange } from '../codec/key.ts';
+import { parentRange, xattrRange, type MetaKey } from '../codec/key.ts';
 import { NotEmpty, Stale } from './refusal.ts';
 import { trashPlace } from './trash.ts';
 import {
@@ -73,6 +73,8 @@ function dropDirectory(work: Work, place: Place, { ino, dentry, attr }: Found): 
   draft.compareNoNewDentry(ino);
   accounting.leave(place.parent, attr);
   draft.delete({ kind: 'dirStat', ino });
+  const quota: MetaKey = { kind: 'dirQuota', ino };
+  if (draft.get(quota) !== undefined) draft.delete(quota);
   const trash = trashPlace(work, place, ino, attr);
   if (trash !== undefined) {
     // Its own entries went in this very transaction at the earliest: take what that left of the attr.

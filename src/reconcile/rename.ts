@@ -42,7 +42,10 @@ export function attach(work: Work, to: Place, moved: Detached, over: Found | und
   let attr = draft.attr(ino) ?? moved.attr;
   const isDirectory = attr.type === 'directory';
   if (from.parent !== to.parent) {
-    if (isDirectory) refuseCycle(work, ino, to.parent);
+    if (isDirectory) {
+      refuseCycle(work, ino, to.parent);
+      accounting.moved(ino);
+    }
     if (attr.parent > 0n) {
       attr = { ...attr, parent: to.parent };
     } else {

@@ -71,6 +71,7 @@ function trashOfHour(work: Work): bigint {
   draft.putDentry(TRASH_INO, name, { type: 'directory', ino });
   draft.putAttr(ino, attr);
   draft.put({ kind: 'dirStat', ino }, encodeDirStat(NO_STAT));
-  accounting.add(attr);
+  // The real client counts it for no user or group, neither now nor when it goes (upstream `getTrashDir`).
+  accounting.addUnowned(attr);
   return ino;
 }

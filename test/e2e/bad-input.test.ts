@@ -287,8 +287,6 @@ describe('bad input', () => {
     const kinds: readonly [string, string, RegExp][] = [
       ['compressed', 'compress-lz4', /compress/i],
       ['with access control lists', 'acl', /ACL|access control/i],
-      ['with quotas', 'quota', /quota|limit/i],
-      ['with quotas of users', 'quota-users', /quota/i],
     ];
     for (const [what, fixture, reason] of kinds) {
       it(`pulls a volume ${what}, parks local edits and undoes them`, async () => {

@@ -152,15 +152,15 @@ describe('the verbs', () => {
       expect(foreign.message).to.match(/belong to another volume called volume-/);
     });
 
-    it('is for reading only where a directory has a quota', async () => {
+    it('says whose quota has no room', async () => {
       await formatted();
       const key = context.address.prefix + encodeKey({ kind: 'dirQuota', ino: ROOT_INO });
       const value = encodeQuota({ maxSpace: 1n, maxInodes: 0n, usedSpace: 0n, usedInodes: 0n });
       await context.store.commit({ compares: [], ops: [{ type: 'put', key, value }] });
-      const error = await errorOf(put(context, { local: '-', path: 'f', stdin: once('x') }));
-      expect(codeOf(error)).to.equal('ERR_VOLUME');
-      expect(error.message).to.match(/is not written: The volume has directory quotas/);
-      expect((await run((fresh) => ls(fresh, {}))).code).to.equal(0);
+      expect(await put(context, { local: '-', path: 'f', stdin: once('x') })).to.equal(5);
+      expect(context.err.text).to.equal(
+        'put: /f: the quota of / has no room: 0 bytes of 1 bytes are used, and the push needs 4.0 KiB more\n',
+      );
     });
   });
 

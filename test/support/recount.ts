@@ -3,14 +3,14 @@
 import { decodeAttr, type Attr } from '../../src/codec/attr.ts';
 import { blocksOfSlice, parseBlockKey } from '../../src/codec/block.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';
-import { allocated, decodeCounter, decodeDirStat } from '../../src/codec/counter.ts';
+import { allocated, decodeCounter, decodeDirStat, decodeQuota, type Quota } from '../../src/codec/counter.ts';
 import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO, TRASH_INO } from '../../src/codec/key.ts';
 import { decodeSlices } from '../../src/codec/slice.ts';
 import type { EtcdStore } from '../../src/agent/ports.ts';
 import { openVolume } from '../../src/agent/volume.ts';
 
-/** Everything that is wrong, one sentence each; empty for a volume whose accounts are exact (layout 5.4, 8.3, 8.4). */
+/** Everything that is wrong, one sentence each; empty for a volume whose accounts are exact (layout 5.4, 8.3 to 8.5). */
 export async function recount(store: EtcdStore, prefix: string): Promise<string[]> {
   const volume = await openVolume(store, { prefix });
   const attrs = new Map<bigint, Attr>();
@@ -26,6 +26,8 @@ export async function recount(store: EtcdStore, prefix: string): Promise<string[
     { readonly length: bigint; readonly space: bigint; readonly inodes: bigint }
   >();
   const counters = new Map<string, bigint>();
+  const quotas = new Map<bigint, Quota>();
+  const owners = new Map<string, Quota>();
   const references = new Map<string, bigint>();
   const expectedReferences = new Map<string, bigint>();
   const chunkOwners = new Set<bigint>();
@@ -52,6 +54,15 @@ export async function recount(store: EtcdStore, prefix: string): Promise<string[
         break;
       case 'dirStat':
         stats.set(key.ino, decodeDirStat(kv.value));
+        break;
+      case 'dirQuota':
+        quotas.set(key.ino, decodeQuota(kv.value));
+        break;
+      case 'userQuota':
+        owners.set(`QU ${key.uid}`, decodeQuota(kv.value));
+        break;
+      case 'groupQuota':
+        owners.set(`QG ${key.gid}`, decodeQuota(kv.value));
         break;
       case 'counter':
         if (!/leanup/.test(key.name)) counters.set(key.name, decodeCounter(kv.value));
@@ -117,6 +128,45 @@ export async function recount(store: EtcdStore, prefix: string): Promise<string[
     } else {
       expect(`nlink of ${ino}`, BigInt(attr.nlink), names.get(ino) ?? 0n);
       if (attr.parent === 0n) expect(`parent counts of ${ino}`, parentCounts.get(ino), BigInt(attr.nlink));
+    }
+  }
+  /** All below a directory, every name counted. */
+  function below(ino: bigint): { readonly space: bigint; readonly inodes: bigint } {
+    const own = sums.get(ino) ?? { space: 0n, inodes: 0n };
+    let { space, inodes: entries } = own;
+    for (const child of dentries) {
+      if (child.parent !== ino || !child.isDirectory) continue;
+      const inner = below(child.ino);
+      space += inner.space;
+      entries += inner.inodes;
+    }
+    return { space, inodes: entries };
+  }
+  if (volume.setting.dirStats) {
+    for (const [ino, quota] of quotas) {
+      const attr = attrs.get(ino);
+      if (attr === undefined || attr.parent >= TRASH_INO) {
+        wrong.push(`QD ${ino} has no directory`);
+        continue;
+      }
+      const used = below(ino);
+      expect(`space in QD ${ino}`, quota.usedSpace, used.space);
+      expect(`inodes in QD ${ino}`, quota.usedInodes, used.inodes);
+    }
+  }
+  if (volume.setting.userGroupQuota) {
+    const used = new Map<string, { space: bigint; inodes: bigint }>();
+    for (const [ino, attr] of inodes) {
+      // The real client counts the hour directories of the trash for nobody.
+      if (ino > TRASH_INO) continue;
+      for (const owner of [`QU ${attr.uid}`, `QG ${attr.gid}`]) {
+        const before = used.get(owner) ?? { space: 0n, inodes: 0n };
+        used.set(owner, { space: before.space + spaceOf(attr), inodes: before.inodes + 1n });
+      }
+    }
+    for (const owner of new Set([...used.keys(), ...owners.keys()])) {
+      expect(`space in ${owner}`, owners.get(owner)?.usedSpace ?? 0n, used.get(owner)?.space ?? 0n);
+      expect(`inodes in ${owner}`, owners.get(owner)?.usedInodes ?? 0n, used.get(owner)?.inodes ?? 0n);
     }
   }
   function compareStat(ino: bigint): void {

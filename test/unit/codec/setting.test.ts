@@ -147,9 +147,6 @@ describe('refusals', () => {
     ['lz4', { compression: 'lz4' }, /compressed with lz4/],
     ['zstd', { compression: 'zstd' }, /compressed with zstd/],
     ['ACL', { enableAcl: true }, /ACL/],
-    ['user and group quotas', { userGroupQuota: true }, /user and group quotas/],
-    ['a capacity', { capacity: 1n }, /capacity/],
-    ['a limit of inodes', { inodes: 1n }, /limit of inodes/],
   ];
   for (const [what, change, sentence] of unwritable) {
     it(`reads but does not write: ${what}`, () => {

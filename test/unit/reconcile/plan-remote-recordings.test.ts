@@ -1,9 +1,9 @@
 /** Our transactions against those of the real client: the same keys, and the same values but for times. */
 
 import { expect } from 'chai';
-import { decodeAttr, type Attr } from '../../../src/codec/attr.ts';
+import { decodeAttr, encodeAttr, type Attr } from '../../../src/codec/attr.ts';
 import { decodeDentry, encodeDentry } from '../../../src/codec/dentry.ts';
-import { decodeKey, encodeKey, TRASH_INO, type MetaKey } from '../../../src/codec/key.ts';
+import { decodeKey, encodeKey, ROOT_INO, TRASH_INO, type MetaKey } from '../../../src/codec/key.ts';
 import type { ByteString } from '../../../src/codec/kv.ts';
 import type { Entry } from '../../../src/reconcile/entry.ts';
 import type { MetaKv, MetaView } from '../../../src/reconcile/meta-view.ts';
@@ -99,8 +99,13 @@ function planned(
     groups: [[change]],
     prepared: new Map(options.prepared === undefined ? [] : [[change, options.prepared]]),
     refused: [],
-    trashDays: options.trashDays,
-    dirStats: true,
+    setting: {
+      trashDays: options.trashDays,
+      dirStats: true,
+      userGroupQuota: false,
+      capacity: 0n,
+      inodes: 0n,
+    },
     nowNs: options.nowNs,
     limits: LIMITS,
   });
@@ -220,14 +225,17 @@ describe('planPush, next to recordings of the real client', () => {
       const from = only(namesIn([...start].map(([key, { value }]) => [key, value])));
       const to = only(namesIn(result));
       const entry = entryOf(to.ino, attrIn(start, to.ino));
-      // The recording has no names of the two directories, which stay as they are.
-      const root = 0n;
+      // The recording has neither names of the two directories nor what is above them, all of which stays as it is.
+      const root = attrIn(start, from.parent).parent;
       const names = new Map(
         [from, to].map(({ parent }, i) => {
           const key = encodeKey({ kind: 'dentry', parent: root, name: i === 0 ? 'a' : 'b' });
           return [key, { key, value: encodeDentry({ type: 'directory', ino: parent }), modRevision: 1n }];
         }),
       );
+      const above = encodeKey({ kind: 'attr', ino: root });
+      const value = encodeAttr({ ...attrIn(start, from.parent), parent: ROOT_INO });
+      names.set(above, { key: above, value, modRevision: 1n });
       return {
         root,
         change: { path: `b/${to.name}`, movedFrom: `a/${from.name}`, old: entry, new: entry },

@@ -21,6 +21,7 @@ const FILE = {
   digest: 'x',
   nlink: 1,
 } as const;
+const SETTING = { trashDays: 0, dirStats: true, userGroupQuota: false, capacity: 0n, inodes: 0n };
 const DIR = { mode: 0o755, uid: 0, gid: 0, mtimeNs: 1n, type: 'directory' } as const;
 
 /** A view that knows these keys; what it does not know is absent, or unknown. */
@@ -66,8 +67,7 @@ function plan(view: MetaView, changes: readonly PushChange[], fields: Partial<Pl
       ]),
     ),
     refused: [],
-    trashDays: 0,
-    dirStats: true,
+    setting: SETTING,
     nowNs: NOW,
     limits: LIMITS,
     ...fields,
@@ -117,6 +117,7 @@ describe('planPush', () => {
     expect(transaction.compares).to.deep.equal([
       { key: key({ kind: 'attr', ino: 1n }), modRevision: 5n },
       { key: key({ kind: 'dentry', parent: 1n, name: 'a' }), modRevision: 0n },
+      { key: key({ kind: 'dirQuota', ino: 1n }), modRevision: 0n },
       { key: key({ kind: 'dirStat', ino: 1n }), modRevision: 0n },
       { key: key({ kind: 'counter', name: 'usedSpace' }), modRevision: 0n },
       { key: key({ kind: 'counter', name: 'totalInodes' }), modRevision: 0n },
@@ -127,7 +128,7 @@ describe('planPush', () => {
     const changes = [create('d', { ...DIR, ino: 0n }), create('d/f')];
     const { transaction, planned } = planOf(plan(viewOf([ROOT], 'absent'), changes));
     expect(planned).to.have.length(2);
-    expect(transaction.compares).to.have.length(5);
+    expect(transaction.compares).to.have.length(6);
   });
 
   it('names no key twice', () => {
