@@ -64,7 +64,8 @@ export class Remote {
   readonly #tree = new Map<Path, AncestorEntry>();
   readonly #problems = new Map<Path, string>();
   readonly #digests = new Map<string, string>();
-  readonly #known = new Map<bigint, KnownContent>();
+  /** By inode; each is what the inode had at the revision of our own transaction, and says nothing of a later one. */
+  readonly #known = new Map<bigint, KnownContent & { readonly revision: bigint }>();
   readonly #own = new Set<bigint>();
   readonly #unfinished = new Map<Path, Unfinished>();
   /** Paths that show what was there before, because the volume's entry or a directory above it is broken. */
@@ -164,7 +165,7 @@ export class Remote {
   /** This agent's own transaction: whole by construction, with contents it knows. */
   noteOwn(revision: bigint, contents: ReadonlyMap<bigint, KnownContent>): void {
     this.#own.add(revision);
-    for (const [ino, content] of contents) this.#known.set(ino, content);
+    for (const [ino, content] of contents) this.#known.set(ino, { ...content, revision });
   }
 
   /** Lists the volume at one revision. Throws what the store throws. */
@@ -416,8 +417,10 @@ export class Remote {
     if (read !== undefined) return read;
     if (file.size === 0n) return EMPTY_DIGEST;
     const own = this.#known.get(file.ino);
-    if (own === undefined || own.size !== file.size) return undefined;
-    this.#known.delete(file.ino);
+    // Every change of contents writes the attr (layout 10.2, 10.3).
+    const revision = this.#index.get(file.ino)?.attr?.modRevision ?? 0n;
+    if (own !== undefined && revision >= own.revision) this.#known.delete(file.ino);
+    if (own === undefined || own.revision !== revision || own.size !== file.size) return undefined;
     this.#digests.set(file.contentKey, own.digest);
     return own.digest;
   }

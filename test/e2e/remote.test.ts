@@ -1,0 +1,90 @@
+/** The remote side on a real etcd: what it believes of contents that this agent pushed itself. */
+
+import { expect } from 'chai';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../src/agent/clock.ts';
+import { loadCodecs } from '../../src/agent/codecs.ts';
+import { nodeFs } from '../../src/agent/fs.ts';
+import { layoutOf } from '../../src/agent/layout.ts';
+import { Remote } from '../../src/agent/remote.ts';
+import { blockKey } from '../../src/codec/block.ts';
+import { decodeAttr, encodeAttr } from '../../src/codec/attr.ts';
+import { encodeSlices } from '../../src/codec/slice.ts';
+import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { file, TestVolume } from '../support/pushing.ts';
+
+describe('Remote', () => {
+  let server: EtcdServer;
+  let folder: string;
+  let volume: TestVolume;
+  let remote: Remote;
+
+  before(async () => {
+    server = await startEtcd();
+    folder = mkdtempSync(join(tmpdir(), 'remote-'));
+    mkdirSync(join(folder, '..etcd-etc-agent', 'stage'), { recursive: true });
+    volume = await TestVolume.format(server, { name: 'remote-side', blockSizeKiB: 64, trashDays: 1 });
+    remote = new Remote({
+      store: volume.store,
+      volume: volume.volume,
+      fs: nodeFs,
+      layout: layoutOf(folder),
+      clock: systemClock,
+      codecs: await loadCodecs(),
+      subdir: [],
+      hidden: () => false,
+      holdMaxMs: 0,
+      onChange: () => undefined,
+    });
+  });
+  after(async () => {
+    await volume?.store.close();
+    await server?.stop();
+    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
+  });
+
+  /** What a mount does that writes into the file without changing its size (layout 10.2). */
+  async function overwrite(ino: bigint, id: bigint, text: string): Promise<void> {
+    const { keyOf, blocks } = volume.volume;
+    const attrKey = keyOf({ kind: 'attr', ino });
+    const attr = decodeAttr((await volume.store.get([attrKey])).kvs[0]?.value ?? new Uint8Array());
+    const record = { pos: 0, id, size: text.length, off: 0, len: text.length };
+    const puts = [
+      { key: blockKey(blocks, id, 0, text.length), value: Buffer.from(text) },
+      { key: keyOf({ kind: 'chunk', ino, index: 0 }), value: encodeSlices([record]) },
+      { key: attrKey, value: encodeAttr({ ...attr, mtimeNs: attr.mtimeNs + 1n }) },
+    ];
+    await volume.store.commit({ compares: [], ops: puts.map((put) => ({ type: 'put', ...put })) });
+  }
+
+  it('does not take what a mount wrote into our own new file, at the same size, for what we had put there', async () => {
+    const ours = file('ours!');
+    const { revisions } = await volume.push(volume.make('f', ours));
+    const { ino } = volume.at('f');
+    await overwrite(ino, 9_001n, 'other');
+    await remote.list();
+    // The answer to our transaction comes late: the remote side has taken in both.
+    remote.noteOwn(revisions[0] ?? 0n, new Map([[ino, { digest: ours.digest, size: ours.size }]]));
+    await remote.advance();
+    expect(remote.tree.get('f')).to.include({ digest: file('other').digest });
+  });
+
+  it('reads nothing of what it pushed itself and nobody has touched since', async () => {
+    const ours = file('read by nobody');
+    const { revisions } = await volume.push(volume.make('g', ours));
+    const { ino } = volume.at('g');
+    await remote.list();
+    remote.noteOwn(revisions[0] ?? 0n, new Map([[ino, { digest: ours.digest, size: ours.size }]]));
+    const stage = remote.stage.stage.bind(remote.stage);
+    const asked: string[] = [];
+    remote.stage.stage = (wanted, ...rest) => {
+      asked.push(...wanted.map(({ key }) => key));
+      return stage(wanted, ...rest);
+    };
+    await remote.advance();
+    expect(remote.tree.get('g')).to.include({ digest: ours.digest });
+    expect(asked).to.deep.equal([]);
+  });
+});
