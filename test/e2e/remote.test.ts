@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { findAbilities } from '../../src/agent/abilities.ts';
 import { systemClock } from '../../src/agent/clock.ts';
 import { loadCodecs } from '../../src/agent/codecs.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
@@ -26,13 +27,15 @@ describe('Remote', () => {
     folder = mkdtempSync(join(tmpdir(), 'remote-'));
     mkdirSync(join(folder, '..etcd-etc-agent', 'stage'), { recursive: true });
     volume = await TestVolume.format(server, { name: 'remote-side', blockSizeKiB: 64, trashDays: 1 });
+    const layout = layoutOf(folder);
     remote = new Remote({
       store: volume.store,
       volume: volume.volume,
       fs: nodeFs,
-      layout: layoutOf(folder),
+      layout,
       clock: systemClock,
       codecs: await loadCodecs(),
+      abilities: findAbilities(nodeFs, layout, { specialFiles: 'none' }),
       subdir: [],
       hidden: () => false,
       holdMaxMs: 0,
