@@ -50,13 +50,13 @@ describe('Remote', () => {
 
   /** What a mount does that writes into the file without changing its size (layout 10.2). */
   async function overwrite(ino: bigint, id: bigint, text: string): Promise<void> {
-    const { keyOf, blocks } = volume.volume;
-    const attrKey = keyOf({ kind: 'attr', ino });
+    const { volume: opened } = volume;
+    const attrKey = opened.keyOf({ kind: 'attr', ino });
     const attr = decodeAttr((await volume.store.get([attrKey])).kvs[0]?.value ?? new Uint8Array());
     const record = { pos: 0, id, size: text.length, off: 0, len: text.length };
     const puts = [
-      { key: blockKey(blocks, id, 0, text.length), value: Buffer.from(text) },
-      { key: keyOf({ kind: 'chunk', ino, index: 0 }), value: encodeSlices([record]) },
+      { key: blockKey(opened.blocks, id, 0, text.length), value: Buffer.from(text) },
+      { key: opened.keyOf({ kind: 'chunk', ino, index: 0 }), value: encodeSlices([record]) },
       { key: attrKey, value: encodeAttr({ ...attr, mtimeNs: attr.mtimeNs + 1n }) },
     ];
     await volume.store.commit({ compares: [], ops: puts.map((put) => ({ type: 'put', ...put })) });

@@ -196,8 +196,8 @@ async function rounds(random: Random, mount: Mount, agent: Agent): Promise<void>
   const model: Model = new Map(NAMES.map((name) => [name, Buffer.from(name)]));
   for (const [name, bytes] of model) replace(name, bytes).onDisk(mount.dir);
   const served = join(agent.dir, '..data');
+  await untilHolds('at first', [], model, [mount.dir, served], agent);
   for (let round = 1; round <= ROUNDS; round += 1) {
-    await untilHolds('both sides agree', model, [mount.dir, served], []);
     const side = round % 2 === 0 ? agent.dir : mount.dir;
     const told: string[] = [];
     for (let n = 3 + random.below(4); n > 0; n -= 1) {
@@ -207,15 +207,16 @@ async function rounds(random: Random, mount: Mount, agent: Agent): Promise<void>
       operation.onModel(model);
     }
     const where = `round ${round}, in ${side === mount.dir ? 'the mount' : "the agent's directory"}`;
-    await untilHolds(where, model, [mount.dir, served], told);
+    await untilHolds(where, told, model, [mount.dir, served], agent);
   }
 }
 
 async function untilHolds(
   where: string,
+  told: readonly string[],
   model: Model,
   dirs: readonly string[],
-  told: readonly string[],
+  agent: Agent,
 ): Promise<void> {
   let last = '';
   try {
@@ -224,7 +225,9 @@ async function untilHolds(
       return last === '';
     });
   } catch (cause) {
-    throw new Error(`seed ${SEED}, ${where}: ${last}\n${told.join('\n')}`, { cause });
+    const said = agent.stderr.split('\n').slice(-40).join('\n');
+    const status = JSON.stringify(agent.status);
+    throw new Error(`seed ${SEED}, ${where}: ${last}\n${told.join('\n')}\n${status}\n${said}`, { cause });
   }
 }
 
