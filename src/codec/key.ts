@@ -222,6 +222,11 @@ export function parentRange(ino: bigint): KeyRange {
   return prefixRange(`A${inoString(ino)}P`);
 }
 
+/** The expiry of every session. */
+export function sessionRange(): KeyRange {
+  return prefixRange('SE');
+}
+
 function reader(key: ByteString, start: number, length: number): ByteReader {
   return new ByteReader(toBytes(key.slice(start, start + length)), 'key');
 }

@@ -1,6 +1,7 @@
 /** What a transaction owes to statistics, counters, quotas and limits, summed first and written once. */
 
 import { decodeAttr, type Attr } from '../codec/attr.ts';
+import { ByteReader } from '../codec/bytes.ts';
 import {
   allocated,
   decodeCounter,
@@ -10,7 +11,7 @@ import {
   type DirStat,
 } from '../codec/counter.ts';
 import { decodeDentry } from '../codec/dentry.ts';
-import type { MetaKey } from '../codec/key.ts';
+import { sessionRange, type MetaKey } from '../codec/key.ts';
 import type { Setting } from '../codec/setting.ts';
 import type { Draft } from './draft.ts';
 import {
@@ -175,8 +176,10 @@ const FLUSHED_NS = 5_000_000_000n;
 
 function settleDirectory(draft: Draft, ino: bigint, delta: DirStat, nowNs: bigint): void {
   const key: MetaKey = { kind: 'dirStat', ino };
+  // A real `format` writes none for the root (layout 13.4): counted anew, as the real client does. When mounts may still
+  // owe something, they count anew as well when they flush, and would add it to what we have counted already.
+  if (draft.peek(key) === undefined && !isQuiet(draft, ino, nowNs) && isMounted(draft, nowNs)) return;
   const stored = draft.get(key);
-  // A real `format` writes none for the root (layout 13.4): counted anew, as the real client does.
   const stat = stored === undefined ? undefined : decodeDirStat(stored);
   const isUsable = stat !== undefined && (!isNegative(stat) || !isQuiet(draft, ino, nowNs));
   // The sum may be negative: when we remove what a mount made a moment ago, the mount's own flush makes it right. To
@@ -192,6 +195,14 @@ function isNegative(stat: DirStat): boolean {
 function isQuiet(draft: Draft, ino: bigint, nowNs: bigint): boolean {
   const value = draft.before({ kind: 'attr', ino });
   return value !== undefined && decodeAttr(value).mtimeNs < nowNs - FLUSHED_NS;
+}
+
+/** Whether a session is alive; they write when they expire every 12 s (layout 9.1). */
+function isMounted(draft: Draft, nowNs: bigint): boolean {
+  return draft.peekRange(sessionRange()).some(({ value }) => {
+    const expires = new ByteReader(value, 'session expiry').i64be();
+    return expires * 1_000_000_000n > nowNs;
+  });
 }
 
 function recount(draft: Draft, ino: bigint): DirStat {

@@ -157,6 +157,11 @@ export class Draft {
     return stored;
   }
 
+  /** All keys of a stored range, before this transaction. Compares nothing. */
+  peekRange(range: KeyRange): readonly MetaKv[] {
+    return this.#storedRange(range);
+  }
+
   /** Compares that a directory gets no entry besides those that were there. */
   compareNoNewDentry(ino: bigint): void {
     if (this.#newInodes.has(ino)) return;

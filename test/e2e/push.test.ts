@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { decodeAttr, encodeAttr, FLAG_IMMUTABLE, type Attr } from '../../src/codec/attr.ts';
 import { blockRange } from '../../src/codec/block.ts';
-import { prefixRange } from '../../src/codec/bytes.ts';
+import { ByteWriter, prefixRange } from '../../src/codec/bytes.ts';
 import { decodeDirStat, encodeDirStat } from '../../src/codec/counter.ts';
 import { encodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO, type MetaKey } from '../../src/codec/key.ts';
@@ -222,6 +222,21 @@ describe('Pusher', () => {
         ops: [{ type: 'delete', key: volume.volume.keyOf({ kind: 'dirStat', ino: ROOT_INO }) }],
       });
       await volume.push(volume.remove('a'));
+    });
+
+    it('leaves missing statistics to a mount that has not added its own yet', async () => {
+      const dirStat = { kind: 'dirStat', ino: ROOT_INO } as const;
+      const remove = { type: 'delete', key: volume.volume.keyOf(dirStat) } as const;
+      await volume.store.commit({ compares: [], ops: [remove] });
+      const session = { kind: 'sessionExpire', sid: 1n } as const;
+      const expires = systemClock.nowNs() / 1_000_000_000n + 60n;
+      await write(session, new ByteWriter().i64be(expires).finish());
+      await volume.push(volume.make('a', file('12345')));
+      expect(await stored(dirStat), 'of a directory that a mount may have changed').to.equal(undefined);
+      await write(session, new ByteWriter().i64be(1n).finish());
+      await volume.push(volume.make('b', file('67')));
+      const stat = decodeDirStat((await stored(dirStat))?.value ?? new Uint8Array());
+      expect(stat).to.deep.equal({ length: 7n, space: 8192n, inodes: 2n });
     });
   });
 
