@@ -20,6 +20,12 @@ export class IdPool {
     this.#first = first;
   }
 
+  /** Sees to it that the next `n` numbers are taken without asking the store. */
+  async reserve(n: number, signal?: AbortSignal): Promise<void> {
+    const missing = n - this.#free.length;
+    if (missing > BATCH) this.#free.push(...(await this.#claim(missing, signal)));
+  }
+
   /** `n` numbers, ascending where they were claimed together. */
   async take(n: number, signal?: AbortSignal): Promise<bigint[]> {
     // Again after each claim: somebody else may have taken from the pool meanwhile.

@@ -1,5 +1,6 @@
 /** What a push is asked for, and what it answers. */
 
+import type { ByteString } from '../codec/kv.ts';
 import type { Entry } from '../reconcile/entry.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
 import type { ReadContent } from './content.ts';
@@ -14,7 +15,20 @@ export interface PushOptions {
   readonly signal?: AbortSignal;
   /** Told after each transaction: changes that have an outcome, of all. */
   readonly onProgress?: (done: number, total: number) => void;
+  readonly onClaim?: (claim: Claim) => void;
 }
+
+/**
+ * Something that is stored before anything names it, told before it is: whoever starts next can take away what a killed
+ * push left (`removeDebris`).
+ */
+export type Claim =
+  /** Blocks of these slices. */
+  | { readonly kind: 'slices'; readonly ids: readonly bigint[] }
+  /** A directory without a name. */
+  | { readonly kind: 'hold'; readonly ino: bigint }
+  /** The next transaction relies on this key, named in full: once it has moved, the transaction cannot commit any more. */
+  | { readonly kind: 'fence'; readonly key: ByteString; readonly modRevision: bigint };
 
 /** What became of one change. */
 export type ChangeOutcome =
@@ -38,6 +52,6 @@ export type ChangeOutcome =
 export interface PushOutcome {
   /** One for each change, in the order of the changes. */
   readonly changes: readonly ChangeOutcome[];
-  /** The store's revision of each transaction that committed, ascending. */
+  /** The store's revision of each transaction that changed what others see, ascending; several: it was cut. */
   readonly revisions: readonly bigint[];
 }

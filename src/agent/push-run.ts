@@ -1,9 +1,18 @@
 /** One push: claims numbers, stores blocks, commits what the planner says, cleans up after. */
 
-import { decodeKey, ROOT_INO } from '../codec/key.ts';
+import { decodeKey, encodeKey, ROOT_INO } from '../codec/key.ts';
 import type { ByteString, StoreTransaction } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
-import { LIMITS, planPush, type Plan, type Planned, type Prepared } from '../reconcile/plan-remote.ts';
+import { detachedTree, holdOf, type Hold } from '../reconcile/detached.ts';
+import {
+  LIMITS,
+  planPush,
+  type GivenUp,
+  type Plan,
+  type Planned,
+  type PlanRequest,
+  type Prepared,
+} from '../reconcile/plan-remote.ts';
 import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
 import { orderPush } from '../reconcile/push-order.ts';
 import { BlockWriter, deleteKeys } from './blocks.ts';
@@ -12,7 +21,8 @@ import { deleteFileData } from './deleted-file.ts';
 import { AgentError, codeOf, DecodeError } from './error.ts';
 import type { IdPool } from './id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
-import type { ChangeOutcome, PushOptions, PushOutcome } from './push-outcome.ts';
+import { buildHold, removeHold, type HoldContext } from './push-hold.ts';
+import type { ChangeOutcome, Claim, PushOptions, PushOutcome } from './push-outcome.ts';
 import { lostOnAccounts, writtenAt } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
 import type { Volume } from './volume.ts';
@@ -20,21 +30,41 @@ import type { Volume } from './volume.ts';
 /** Contents up to this many bytes in all go into the transaction itself: nothing to leak, one revision for followers. */
 const INLINE_BYTES = 192 * 1024;
 
-/** Groups that are prepared for one transaction; more would not fit. */
+/** Groups that are planned for one transaction as they are; more would not fit. */
 const WINDOW = 128;
+
+/** Groups that are planned for one naming of what stands ready: what a big directory holds. */
+const DETACHED_WINDOW = 20_000;
+/** Times that what stood ready could not be named as planned, before the rest is pushed as it fits. */
+const MAX_UNREADY = 3;
 
 /** First and longest wait before a transaction that lost on accounts alone is built again, in milliseconds. */
 const JITTER_MS = 4;
 const MAX_JITTER_MS = 250;
+
+type Groups = readonly (readonly PushChange[])[];
+type ReadyPlan = Extract<Plan, { status: 'plan' }>;
+
+/** What stands ready without names, and the reading of the clock it was made by. */
+interface Ready {
+  readonly hold: Hold;
+  readonly nowNs: bigint;
+}
+
 /** What one push leaves to the next. */
 export interface Shared {
   readonly inodes: IdPool;
   readonly slices: IdPool;
   /** Keys of blocks that nothing names and that could not be deleted yet. */
   readonly orphans: Set<ByteString>;
+  /** Directories without names that could not be taken away yet. */
+  readonly holds: Set<bigint>;
+  /** Something of an earlier push may or may not be in the volume: it stays until the next start. */
+  isInDoubt: boolean;
   /** What the last push wrote: an index may not have it yet. */
   view: PushView | undefined;
 }
+
 /** One call of `push`. */
 export class PushRun {
   readonly #store: EtcdStore;
@@ -50,6 +80,11 @@ export class PushRun {
   /** By path: ordering may have made one change of two. */
   readonly #outcomes = new Map<Path, ChangeOutcome>();
   readonly #revisions: bigint[] = [];
+  /** The directory without a name whose entries wait for theirs. */
+  #open: bigint | undefined;
+  #unready = 0;
+  /** Something was stored before anything names it. */
+  #isClaimed = false;
   /** A transaction was sent and its outcome is not known: what it names must stay. */
   #inDoubt = false;
   /** The outcome of an attempt was not known for a while: its inodes are not used again, whatever came of it. */
@@ -81,8 +116,8 @@ export class PushRun {
     try {
       await this.#pushAll(orderPush(this.#changes));
     } catch (error) {
-      if (!(this.#inDoubt && codeOf(error) === 'ERR_UNKNOWN_OUTCOME'))
-        await this.#release([...this.#prepared.keys()]);
+      if (this.#inDoubt) this.#shared.isInDoubt = true;
+      else await this.#abandon();
       throw error;
     }
     await this.#deleteData();
@@ -95,52 +130,131 @@ export class PushRun {
     };
   }
 
-  async #pushAll(ordered: readonly (readonly PushChange[])[]): Promise<void> {
+  async #pushAll(ordered: Groups): Promise<void> {
     let waiting = ordered;
     while (waiting.length > 0) {
-      const window = await this.#prepare(waiting.slice(0, WINDOW));
-      const later = waiting.slice(WINDOW);
-      const rest = await this.#commitSome(window);
-      if (rest === 'lost') {
-        await this.#release([...this.#prepared.keys()]);
-        return;
-      }
-      waiting = [...rest, ...later];
+      const rest = await this.#pushSome(waiting.slice(0, DETACHED_WINDOW));
+      if (rest === 'lost') return this.#abandon();
+      waiting = [...rest, ...waiting.slice(DETACHED_WINDOW)];
       this.#options.onProgress?.(this.#outcomes.size, this.#changes.length);
     }
   }
 
-  /** Plans and commits one transaction; the groups that did not fit into it come back. */
-  async #commitSome(
-    groups: readonly (readonly PushChange[])[],
-  ): Promise<readonly (readonly PushChange[])[] | 'lost'> {
+  /** Brings some groups into the volume by one transaction; what did not fit comes back. */
+  async #pushSome(waiting: Groups): Promise<Groups | 'lost'> {
+    const groups = await this.#prepare(waiting);
+    const few = groups.slice(0, WINDOW);
+    const many = groups.slice(WINDOW);
+    const plan = await this.#plan(few);
+    if ((plan.rest.length > 0 || many.length > 0) && this.#unready < MAX_UNREADY) {
+      const rest = await this.#pushDetached(groups, plan.planned.length);
+      if (rest !== 'no gain') return rest;
+    }
+    const rest = await this.#commit(few);
+    return typeof rest === 'string' ? 'lost' : [...rest, ...many];
+  }
+
+  /**
+   * Makes all new inodes first, where nobody sees them, and then sets the names, of as many changes as one transaction
+   * takes. `no gain`: that would be no more than the `plain` changes which fit as they are.
+   */
+  async #pushDetached(groups: Groups, plain: number): Promise<Groups | 'lost' | 'no gain'> {
+    await this.#storeKept(groups.flat());
+    const nowNs = this.#clock.nowNs();
+    const survey = await this.#plan(groups, { hold: 'survey', nowNs });
+    if (survey.fresh.length === 0 || survey.planned.length <= plain) return 'no gain';
+    await this.#giveUp(survey.givenUp);
+    const planned = new Set(survey.planned.map(({ change }) => change));
+    const named = groups.filter((group) => group.every((change) => planned.has(change)));
+    const hold = await this.#build(survey.fresh, nowNs);
+    const outcome = hold === 'lost' ? 'unready' : await this.#commit(named, { hold, nowNs });
+    if (outcome === 'lost') return 'lost';
+    if (outcome !== 'unready') return survey.rest;
+    // The volume changed so that what stands ready is not what is wanted, or too much to be named at once.
+    this.#unready += 1;
+    if (this.#open !== undefined) await removeHold(this.#context, this.#open);
+    this.#open = undefined;
+    return [...named, ...survey.rest];
+  }
+
+  async #build(fresh: ReadyPlan['fresh'], nowNs: bigint): Promise<Hold | 'lost'> {
+    const { signal } = this.#options;
+    const [ino] = await this.#shared.inodes.take(1, signal);
+    if (ino === undefined) throw new RangeError('no inode was claimed');
+    const tree = detachedTree(fresh, ino, nowNs);
+    this.#claim({ kind: 'hold', ino });
+    this.#open = ino;
+    const outcome = await buildHold(this.#context, tree, {
+      view: this.#view,
+      nowNs,
+      signal,
+      send: (transaction) => this.#send(transaction),
+      onKnown: () => (this.#inDoubt = false),
+    });
+    return outcome === 'lost' ? 'lost' : holdOf(tree);
+  }
+
+  /**
+   * Plans and commits one transaction; the groups that did not fit into it come back. `unready`: not everything that
+   * stands ready can be named.
+   */
+  async #commit(groups: Groups, ready?: Ready): Promise<Groups | 'lost' | 'unready'> {
     for (let failures = 0; ; failures += 1) {
-      const plan = await this.#plan(groups);
+      const plan = await this.#plan(groups, ready);
       const { transaction, planned, givenUp, rest } = plan;
-      const result =
-        planned.length === 0 ? undefined : await this.#store.commit(transaction, this.#options.signal);
+      if (ready !== undefined && planned.length < groups.flat().length) return 'unready';
+      const result = planned.length === 0 ? undefined : await this.#send(transaction, ready);
       if (result?.outcome === 'lost') {
-        const revision = await this.#committedAfterAll(result, plan);
+        const revision = await this.#committedAfterAll(result, plan, ready);
+        this.#inDoubt = false;
         if (revision === undefined) {
           if (!lostOnAccounts(this.#view, this.#volume.prefix, transaction, result.current)) return 'lost';
           this.#view.learn(result.current, result.revision);
           const waitMs = Math.min(MAX_JITTER_MS, JITTER_MS * 2 ** failures) * this.#clock.random();
-          this.#inDoubt = false;
           await this.#clock.sleep(waitMs, this.#options.signal);
           continue;
         }
-        this.#committed(transaction, planned, revision);
+        this.#committed(transaction, planned, revision, ready);
       } else if (result !== undefined) {
-        this.#committed(transaction, planned, result.revision);
+        this.#committed(transaction, planned, result.revision, ready);
       }
-      for (const { change, outcome, reason } of givenUp)
-        this.#outcomes.set(change.path, { outcome, change, reason });
-      await this.#release(givenUp.map(({ change }) => change));
+      await this.#giveUp(givenUp);
       return rest;
     }
   }
 
-  async #plan(groups: readonly (readonly PushChange[])[]): Promise<Extract<Plan, { status: 'plan' }>> {
+  /** Sends a transaction that names what was stored before, or stores what nothing names. */
+  async #send(transaction: StoreTransaction, ready?: Ready): Promise<CommitResult> {
+    const relied = transaction.compares.find((compare) => 'key' in compare && compare.modRevision > 0n);
+    // The directory without a name tells by itself whether its entries were named.
+    if (this.#isClaimed && ready === undefined && relied !== undefined && 'key' in relied)
+      this.#claim({ kind: 'fence', ...relied });
+    try {
+      const result = await this.#store.commit(transaction, this.#options.signal);
+      this.#inDoubt = result.outcome === 'lost' && result.ambiguous;
+      if (this.#inDoubt) this.#wasInDoubt = true;
+      return result;
+    } catch (error) {
+      this.#inDoubt = codeOf(error) === 'ERR_UNKNOWN_OUTCOME';
+      throw error;
+    }
+  }
+
+  #claim(claim: Claim): void {
+    this.#isClaimed = true;
+    this.#options.onClaim?.(claim);
+  }
+
+  async #giveUp(givenUp: readonly GivenUp[]): Promise<void> {
+    for (const { change, outcome, reason } of givenUp)
+      this.#outcomes.set(change.path, { outcome, change, reason });
+    await this.#release(givenUp.map(({ change }) => change));
+  }
+
+  async #plan(
+    groups: Groups,
+    how: Pick<PlanRequest, 'hold'> & { readonly nowNs?: bigint } = {},
+  ): Promise<ReadyPlan> {
     const refused = [...this.#outcomes.values()]
       .filter(({ outcome }) => outcome === 'refused' || outcome === 'changed')
       .map(({ change }) => change.path);
@@ -155,6 +269,7 @@ export class PushRun {
         setting: this.#volume.setting,
         nowNs: this.#clock.nowNs(),
         limits: LIMITS,
+        ...how,
       });
       if (plan.status === 'plan') return plan;
       await this.#view.fetch(plan, this.#options.signal);
@@ -191,6 +306,8 @@ export class PushRun {
   async #storeContents(changes: readonly PushChange[]): Promise<Set<PushChange>> {
     const { signal } = this.#options;
     const changed = new Set<PushChange>();
+    // Most files take one slice; those that take more ask for them.
+    await this.#shared.slices.reserve(changes.filter(needsContent).length, signal);
     const writer = new BlockWriter(this.#store, signal);
     try {
       for (const change of changes) {
@@ -203,8 +320,7 @@ export class PushRun {
           read: this.#options.read,
           signal,
           // Known before the first block is stored, so that a failure half way leaves nothing behind.
-          onStart: (started) =>
-            this.#prepared.set(change, { ...this.#prepared.get(change), content: started }),
+          onStart: (started) => this.#noteStored(change, started),
         });
         if (content === 'changed') changed.add(change);
         else this.#prepared.set(change, { ...this.#prepared.get(change), content, blocks: content.blocks });
@@ -217,7 +333,37 @@ export class PushRun {
     return changed;
   }
 
-  #committed(transaction: StoreTransaction, planned: readonly Planned[], revision: bigint): void {
+  /** Stores the blocks that were kept for a transaction which has no room for them. */
+  async #storeKept(changes: readonly PushChange[]): Promise<void> {
+    const writer = new BlockWriter(this.#store, this.#options.signal);
+    try {
+      for (const change of changes) {
+        const prepared = this.#prepared.get(change);
+        const { content, blocks = [] } = prepared ?? {};
+        if (content === undefined || blocks.length === 0) continue;
+        const storedKeys = blocks.map(({ key }) => key);
+        this.#noteStored(change, { ...content, blocks: [], storedKeys });
+        for (const { key, value } of blocks) await writer.put(key, value);
+      }
+      await writer.finish();
+    } finally {
+      await writer.settle();
+    }
+  }
+
+  #noteStored(change: PushChange, content: StoredContent): void {
+    const ids = content.storedKeys.length === 0 ? [] : content.slices.map(({ id }) => id);
+    if (ids.length > 0) this.#claim({ kind: 'slices', ids });
+    this.#prepared.set(change, { ...this.#prepared.get(change), content, blocks: content.blocks });
+  }
+
+  #committed(
+    transaction: StoreTransaction,
+    planned: readonly Planned[],
+    revision: bigint,
+    ready: Ready | undefined,
+  ): void {
+    this.#open = undefined;
     this.#revisions.push(revision);
     this.#view.applyOwn(transaction, revision);
     for (const op of transaction.ops) {
@@ -228,13 +374,15 @@ export class PushRun {
     for (const { change, entry } of planned) {
       this.#outcomes.set(change.path, { outcome: 'committed', change, revision, entry });
       const unused =
-        this.#prepared.get(change)?.parentInos?.filter((ino) => this.#isUnused(transaction, ino)) ?? [];
+        this.#prepared.get(change)?.parentInos?.filter((ino) => this.#isUnused(transaction, ino, ready)) ??
+        [];
       this.#shared.inodes.giveBack(unused);
       this.#prepared.delete(change);
     }
   }
 
-  #isUnused(transaction: StoreTransaction, ino: bigint): boolean {
+  #isUnused(transaction: StoreTransaction, ino: bigint, ready: Ready | undefined): boolean {
+    if (ready?.hold.built.has(encodeKey({ kind: 'attr', ino })) === true) return false;
     const key = this.#volume.keyOf({ kind: 'attr', ino });
     return !transaction.ops.some((op) => op.type === 'put' && op.key === key);
   }
@@ -245,10 +393,18 @@ export class PushRun {
    */
   async #committedAfterAll(
     result: Extract<CommitResult, { outcome: 'lost' }>,
-    { transaction, planned }: Extract<Plan, { status: 'plan' }>,
+    { transaction, planned }: ReadyPlan,
+    ready: Ready | undefined,
   ): Promise<bigint | undefined> {
     if (!result.ambiguous) return undefined;
-    this.#wasInDoubt = true;
+    const { signal } = this.#options;
+    if (ready !== undefined) {
+      // Only the transaction that sets the names takes the mark away, and nobody has forgotten it yet.
+      const mark = this.#volume.keyOf({ kind: 'detached', ino: ready.hold.ino });
+      const { kvs } = await this.#store.get([mark], signal === undefined ? {} : { signal });
+      if (kvs[0] !== undefined) return undefined;
+      return writtenAt(transaction, result.current) ?? result.revision;
+    }
     const inos = planned.flatMap(({ change }) => this.#prepared.get(change)?.ino ?? []);
     const ino = inos[0];
     if (ino === undefined) return writtenAt(transaction, result.current);
@@ -275,9 +431,16 @@ export class PushRun {
     }
   }
 
+  /** Nothing that has no outcome yet gets into the volume. */
+  async #abandon(): Promise<void> {
+    if (this.#open !== undefined) this.#shared.holds.add(this.#open);
+    this.#open = undefined;
+    await this.#release([...this.#prepared.keys()]);
+  }
+
   /** Gives back what was claimed for changes that are not in the volume, and deletes their blocks. */
   async #release(changes: readonly PushChange[]): Promise<void> {
-    const { inodes, orphans } = this.#shared;
+    const { inodes, orphans, holds } = this.#shared;
     for (const change of changes) {
       const prepared = this.#prepared.get(change);
       if (prepared === undefined) continue;
@@ -290,8 +453,13 @@ export class PushRun {
       for (const key of prepared.content?.storedKeys ?? []) orphans.add(key);
       this.#prepared.delete(change);
     }
-    if (orphans.size === 0) return;
     try {
+      // What names the blocks goes first.
+      for (const ino of holds) {
+        await removeHold(this.#context, ino);
+        holds.delete(ino);
+      }
+      if (orphans.size === 0) return;
       // Not with the push's signal: what was begun before it fired has to go as well.
       await deleteKeys(this.#store, [...orphans]);
       orphans.clear();
@@ -299,6 +467,10 @@ export class PushRun {
       // The store is away: the next push tries again.
       if (!(error instanceof AgentError)) throw error;
     }
+  }
+
+  get #context(): HoldContext {
+    return { store: this.#store, volume: this.#volume, clock: this.#clock };
   }
 
   /** Best effort: mounts do the same an hour later from the keys that the transaction left (layout 11.3). */

@@ -92,6 +92,12 @@ export class PushView implements MetaView {
       this.#ranges.set(range.start, { kvs: found[i] ?? [], revision });
   }
 
+  /** Everything is read again when it is needed. */
+  forget(): void {
+    this.#known.clear();
+    this.#ranges.clear();
+  }
+
   /** Takes in what a lost transaction found under its compared keys. */
   learn(current: ReadonlyMap<ByteString, Kv | undefined>, revision: bigint): void {
     for (const [key, kv] of current) this.#learn(key.slice(this.#prefix.length), kv, revision);

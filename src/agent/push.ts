@@ -23,13 +23,22 @@ export class Pusher {
       inodes: new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextInode' }), 2n),
       slices: new IdPool(store, volume.keyOf({ kind: 'counter', name: 'nextChunk' }), 1n),
       orphans: new Set(),
+      holds: new Set(),
+      isInDoubt: false,
       view: undefined,
     };
   }
 
+  /** Whether nothing is left in the volume that no name leads to. */
+  get isClean(): boolean {
+    const { orphans, holds, isInDoubt } = this.#shared;
+    return orphans.size === 0 && holds.size === 0 && !isInDoubt;
+  }
+
   /**
-   * Pushes changes, in as few transactions as they fit into: parents first, removals last. What is refused or stale is
-   * left out and the rest goes on; a lost transaction ends the push. Rejects with the store's errors; blocks of contents
+   * Pushes changes, in one step for those who see the volume wherever one transaction can set all names (ADR 6), else
+   * in as few as they fit into: parents first, removals last. What is refused or stale is left out and the rest goes on;
+   * a lost transaction ends the push. Rejects with the store's errors; blocks of contents
    * that did not get into the volume are deleted unless their transaction may still have committed.
    */
   async push(changes: readonly PushChange[], options: PushOptions): Promise<PushOutcome> {

@@ -28,12 +28,12 @@ export const NO_STAT: DirStat = { length: 0n, space: 0n, inodes: 0n };
 export type AccountSettings = Pick<Setting, 'dirStats' | 'userGroupQuota' | 'capacity' | 'inodes'>;
 
 /** What one name of an inode adds to its directory (layout 8.4): special files, links and directories count 4096. */
-function statOf(attr: Pick<Attr, 'type' | 'length'>): DirStat {
+export function statOf(attr: Pick<Attr, 'type' | 'length'>): DirStat {
   const length = attr.type === 'file' ? attr.length : 0n;
   return { length, space: allocated(length), inodes: 1n };
 }
 
-function sum(a: DirStat, b: DirStat, sign: 1n | -1n = 1n): DirStat {
+export function sum(a: DirStat, b: DirStat, sign: 1n | -1n = 1n): DirStat {
   return {
     length: a.length + sign * b.length,
     space: a.space + sign * b.space,
@@ -53,6 +53,7 @@ export class Accounting {
   #groups = new Map<number, Usage>();
   #space = 0n;
   #inodes = 0n;
+  #isLimited = false;
 
   constructor(settings: AccountSettings) {
     this.#settings = settings;
@@ -87,9 +88,19 @@ export class Accounting {
 
   /** The volume has one inode less. */
   drop(attr: Pick<Attr, 'type' | 'length' | 'uid' | 'gid'>): void {
+    this.dropUnowned(attr);
+    this.#own(attr, -1n);
+  }
+
+  /** Takes back `addUnowned`. */
+  dropUnowned(attr: Pick<Attr, 'type' | 'length'>): void {
     this.#space -= statOf(attr).space;
     this.#inodes -= 1n;
-    this.#own(attr, -1n);
+  }
+
+  /** Whether `settle` found quotas or limits when it last ran, which more of the same may exceed. */
+  get isLimited(): boolean {
+    return this.#isLimited;
   }
 
   /** The inode has another owner. */
@@ -122,6 +133,7 @@ export class Accounting {
         !isDeleted(draft, { kind: 'dirStat', ino }),
     );
     const owners = this.#owners();
+    this.#isLimited = capacity > 0n || inodes > 0n || owners.length > 0;
     draft.expect(
       ...owed.map(([ino]): MetaKey => ({ kind: 'dirStat', ino })),
       ...(this.#space === 0n ? [] : [USED_SPACE]),
@@ -131,6 +143,7 @@ export class Accounting {
     // Before the statistics: what a moved directory held is read from them.
     if (dirStats) {
       const usage = directoryUsage(draft, directories, this.#moved, (ino) => recount(draft, ino));
+      this.#isLimited ||= usage.size > 0;
       settleDirectoryQuotas(draft, usage);
     }
     for (const [ino, delta] of owed) settleDirectory(draft, ino, delta, nowNs);

@@ -1,8 +1,9 @@
 /** A transaction being written: reads answer what was written before them, and all that was read is compared. */
 
 import { decodeAttr, encodeAttr, type Attr } from '../codec/attr.ts';
+import { equalBytes } from '../codec/bytes.ts';
 import { decodeDentry, encodeDentry, type Dentry } from '../codec/dentry.ts';
-import { dentryRange, encodeKey, type MetaKey } from '../codec/key.ts';
+import { dentryRange, encodeKey, TRASH_INO, type MetaKey } from '../codec/key.ts';
 import type { ByteString, Compare, KeyRange, StoreOp, StoreTransaction } from '../codec/kv.ts';
 import type { MetaKv, MetaNeed, MetaView } from './meta-view.ts';
 
@@ -16,8 +17,28 @@ export class Unanswered extends Error {
   }
 }
 
-/** `undefined` is a delete. */
-type Write = Uint8Array | undefined;
+/**
+ * Which writes are not part of the transaction because they go ahead of it (ADR 6). `survey`: all that make up new
+ * inodes, as long as nothing but other new inodes leads to them. Values by key: those that are stored already.
+ */
+export type Ahead = 'survey' | ReadonlyMap<ByteString, Uint8Array>;
+
+interface Write {
+  readonly key: MetaKey;
+  /** `undefined` is a delete. */
+  readonly value: Uint8Array | undefined;
+  readonly isAhead: boolean;
+}
+
+/** What a new inode is made of, and where a new directory has it. */
+export interface NewInodeKeys {
+  readonly ino: bigint;
+  readonly attr: Attr;
+  /** Chunks, link target, xattrs and statistics. */
+  readonly others: readonly { readonly key: MetaKey; readonly value: Uint8Array }[];
+  /** Absent for what stands in a directory that is not new. */
+  readonly place?: { readonly parent: bigint; readonly name: ByteString };
+}
 
 /** How large a draft is, in what the server limits. */
 export interface DraftSize {
@@ -37,21 +58,32 @@ function inRange(key: ByteString, range: KeyRange): boolean {
 export class Draft {
   readonly #view: MetaView;
   readonly #prefix: ByteString;
-  #compares = new Map<ByteString, bigint>();
-  #rangeCompares = new Map<ByteString, { readonly range: KeyRange; readonly maxModRevision: bigint }>();
-  #writes = new Map<ByteString, Write>();
-  #rangeDeletes = new Map<ByteString, KeyRange>();
-  #newInodes = new Set<bigint>();
+  readonly #ahead: Ahead | undefined;
+  readonly #compares = new Map<ByteString, bigint>();
+  readonly #rangeCompares = new Map<
+    ByteString,
+    { readonly range: KeyRange; readonly maxModRevision: bigint }
+  >();
+  readonly #writes = new Map<ByteString, Write>();
+  readonly #rangeDeletes = new Map<ByteString, KeyRange>();
+  readonly #newInodes = new Set<bigint>();
+  /** Takes back each step, the last one first. */
+  readonly #undo: (() => void)[] = [];
+  #aheadWrites = 0;
+  #bytes = 0;
 
   /** `prefix` is the volume's: the view speaks without it, the transaction with it. */
-  constructor(view: MetaView, prefix: ByteString) {
+  constructor(view: MetaView, prefix: ByteString, ahead?: Ahead) {
     this.#view = view;
     this.#prefix = prefix;
+    this.#ahead = ahead;
   }
 
   /** Tells that an inode is claimed and not used yet: it has no keys, so nothing of it is read or compared. */
   newInode(ino: bigint): void {
+    if (this.#newInodes.has(ino)) return;
     this.#newInodes.add(ino);
+    this.#undo.push(() => this.#newInodes.delete(ino));
   }
 
   /** Asks for several keys at once, so that a view that fetches can do so in one round trip. Compares nothing. */
@@ -66,17 +98,19 @@ export class Draft {
   /** The value of a key as this transaction leaves it; compared. */
   get(key: MetaKey): Uint8Array | undefined {
     const name = encodeKey(key);
-    if (this.#writes.has(name)) return this.#writes.get(name);
+    const written = this.#writes.get(name);
+    if (written !== undefined) return written.value;
     if (this.#isOfNewInode(key)) return undefined;
     const found = this.#stored(name);
-    this.#compares.set(name, found === undefined ? 0n : found.modRevision);
+    this.#compare(name, found === undefined ? 0n : found.modRevision);
     return found?.value;
   }
 
   /** The value of a key as this transaction leaves it, without making the transaction depend on it. */
   peek(key: MetaKey): Uint8Array | undefined {
     const name = encodeKey(key);
-    if (this.#writes.has(name)) return this.#writes.get(name);
+    const written = this.#writes.get(name);
+    if (written !== undefined) return written.value;
     return this.#isOfNewInode(key) ? undefined : this.#stored(name)?.value;
   }
 
@@ -91,18 +125,21 @@ export class Draft {
   }
 
   put(key: MetaKey, value: Uint8Array): void {
-    this.#writes.set(encodeKey(key), value);
+    const name = encodeKey(key);
+    this.#write(name, { key, value, isAhead: this.#goesAhead(key, name, value) });
   }
 
   delete(key: MetaKey): void {
-    this.#writes.set(encodeKey(key), undefined);
+    this.#write(encodeKey(key), { key, value: undefined, isAhead: false });
   }
 
   /** Deletes whatever is in a range when the transaction commits. No key of the range may be written afterwards. */
   deleteRange(range: KeyRange): void {
     // etcd refuses a transaction that names a key twice.
-    for (const key of this.#writes.keys()) if (inRange(key, range)) this.#writes.delete(key);
+    for (const name of this.#writes.keys()) if (inRange(name, range)) this.#write(name, undefined);
+    if (this.#rangeDeletes.has(range.start)) return;
     this.#rangeDeletes.set(range.start, range);
+    this.#undo.push(() => this.#rangeDeletes.delete(range.start));
   }
 
   /** Whether this transaction has written (or deleted) the key. */
@@ -133,7 +170,7 @@ export class Draft {
     const range = dentryRange(ino);
     const stored = this.#newInodes.has(ino) ? [] : this.#storedRange(range);
     const dentries = new Map(stored.map(({ key, value }) => [key, value]));
-    for (const [key, value] of this.#writes) {
+    for (const [key, { value }] of this.#writes) {
       if (!inRange(key, range)) continue;
       if (value === undefined) dentries.delete(key);
       else dentries.set(key, value);
@@ -152,7 +189,7 @@ export class Draft {
    */
   readRange(range: KeyRange): readonly MetaKv[] {
     const stored = this.#storedRange(range);
-    for (const { key, modRevision } of stored) this.#compares.set(key, modRevision);
+    for (const { key, modRevision } of stored) this.#compare(key, modRevision);
     this.#compareNoNewer(range, stored);
     return stored;
   }
@@ -162,6 +199,13 @@ export class Draft {
     return this.#storedRange(range);
   }
 
+  /** Whether a range that was read holds nothing, before this transaction and by it. */
+  isEmpty(range: KeyRange): boolean {
+    return (
+      this.#rangeCompares.get(range.start)?.maxModRevision === 0n && this.#storedRange(range).length === 0
+    );
+  }
+
   /** Compares that a directory gets no entry besides those that were there. */
   compareNoNewDentry(ino: bigint): void {
     if (this.#newInodes.has(ino)) return;
@@ -169,35 +213,44 @@ export class Draft {
     this.#compareNoNewer(range, this.#storedRange(range));
   }
 
-  /** The transaction's size as it stands. */
+  /** The transaction's size as it stands, without what goes ahead of it. */
   size(): DraftSize {
-    let bytes = 0;
-    for (const key of this.#compares.keys()) bytes += key.length + this.#prefix.length + FRAME_BYTES;
-    for (const [key, value] of this.#writes) {
-      bytes += key.length + this.#prefix.length + (value?.length ?? 0) + FRAME_BYTES;
-    }
     const ranges = this.#rangeCompares.size + this.#rangeDeletes.size;
     return {
       compares: this.#compares.size + this.#rangeCompares.size,
-      ops: this.#writes.size + this.#rangeDeletes.size,
-      bytes: bytes + ranges * 2 * (this.#prefix.length + FRAME_BYTES),
+      ops: this.#writes.size - this.#aheadWrites + this.#rangeDeletes.size,
+      bytes: this.#bytes + ranges * 2 * (this.#prefix.length + FRAME_BYTES),
     };
   }
 
   /** Remembers the draft as it stands; the result takes it back there. */
   checkpoint(): () => void {
-    const compares = new Map(this.#compares);
-    const rangeCompares = new Map(this.#rangeCompares);
-    const writes = new Map(this.#writes);
-    const rangeDeletes = new Map(this.#rangeDeletes);
-    const newInodes = new Set(this.#newInodes);
+    const mark = this.#undo.length;
     return () => {
-      this.#compares = compares;
-      this.#rangeCompares = rangeCompares;
-      this.#writes = writes;
-      this.#rangeDeletes = rangeDeletes;
-      this.#newInodes = newInodes;
+      for (let step = this.#undo.length; step > mark; step -= 1) this.#undo.pop()?.();
     };
+  }
+
+  /** The inodes that this draft makes, in the order in which it made them. Those of the trash stand in its directories. */
+  newInodes(): NewInodeKeys[] {
+    const attrs = new Map<bigint, Attr>();
+    const others = new Map<bigint, { key: MetaKey; value: Uint8Array }[]>();
+    const places = new Map<bigint, { parent: bigint; name: ByteString }>();
+    for (const { key, value } of this.#writes.values()) {
+      if (value === undefined) continue;
+      if (key.kind === 'attr' && this.#isNew(key.ino)) attrs.set(key.ino, decodeAttr(value));
+      else if (key.kind === 'dentry' && this.#isNew(key.parent)) {
+        places.set(decodeDentry(value).ino, { parent: key.parent, name: key.name });
+      } else if (isPartOfInode(key) && this.#isNew(key.ino)) {
+        const list = others.get(key.ino);
+        if (list === undefined) others.set(key.ino, [{ key, value }]);
+        else list.push({ key, value });
+      }
+    }
+    return [...attrs].map(([ino, attr]) => {
+      const place = places.get(ino);
+      return { ino, attr, others: others.get(ino) ?? [], ...(place === undefined ? {} : { place }) };
+    });
   }
 
   /** The transaction on the store's keys. */
@@ -218,9 +271,10 @@ export class Draft {
         type: 'deleteRange' as const,
         range: withPrefix(range),
       })),
-      ...[...this.#writes].map(([key, value]): StoreOp => {
+      ...[...this.#writes].flatMap(([key, { value, isAhead }]): StoreOp[] => {
+        if (isAhead) return [];
         const name = this.#prefix + key;
-        return value === undefined ? { type: 'delete', key: name } : { type: 'put', key: name, value };
+        return [value === undefined ? { type: 'delete', key: name } : { type: 'put', key: name, value }];
       }),
     ];
     return { compares, ops };
@@ -255,7 +309,67 @@ export class Draft {
   }
 
   #compareNoNewer(range: KeyRange, stored: readonly MetaKv[]): void {
+    if (this.#rangeCompares.has(range.start)) return;
     const maxModRevision = stored.reduce((max, kv) => (kv.modRevision > max ? kv.modRevision : max), 0n);
     this.#rangeCompares.set(range.start, { range, maxModRevision });
+    this.#undo.push(() => this.#rangeCompares.delete(range.start));
   }
+
+  #compare(name: ByteString, modRevision: bigint): void {
+    if (this.#compares.has(name)) return;
+    this.#compares.set(name, modRevision);
+    const bytes = name.length + this.#prefix.length + FRAME_BYTES;
+    this.#bytes += bytes;
+    this.#undo.push(() => {
+      this.#compares.delete(name);
+      this.#bytes -= bytes;
+    });
+  }
+
+  /** `undefined` takes a write back. */
+  #write(name: ByteString, next: Write | undefined): void {
+    const before = this.#writes.get(name);
+    this.#replace(name, before, next);
+    this.#undo.push(() => this.#replace(name, next, before));
+  }
+
+  #replace(name: ByteString, before: Write | undefined, next: Write | undefined): void {
+    this.#count(name, before, -1);
+    this.#count(name, next, 1);
+    if (next === undefined) this.#writes.delete(name);
+    else this.#writes.set(name, next);
+  }
+
+  #count(name: ByteString, write: Write | undefined, sign: 1 | -1): void {
+    if (write === undefined) return;
+    if (write.isAhead) this.#aheadWrites += sign;
+    else this.#bytes += sign * (name.length + this.#prefix.length + (write.value?.length ?? 0) + FRAME_BYTES);
+  }
+
+  /** Whether an inode is made by this draft and is no directory of the trash, which is in sight at once. */
+  #isNew(ino: bigint): boolean {
+    return ino < TRASH_INO && this.#newInodes.has(ino);
+  }
+
+  #goesAhead(key: MetaKey, name: ByteString, value: Uint8Array): boolean {
+    if (this.#ahead === undefined) return false;
+    if (this.#ahead !== 'survey') {
+      const stored = this.#ahead.get(name);
+      return stored !== undefined && equalBytes(stored, value);
+    }
+    if (key.kind === 'attr') {
+      if (!this.#isNew(key.ino)) return false;
+      // The attr of a new directory says where it stands: it is written again when it gets its name.
+      const { type, parent } = decodeAttr(value);
+      return type !== 'directory' || this.#isNew(parent);
+    }
+    if (key.kind === 'dentry') return this.#isNew(key.parent) && this.#isNew(decodeDentry(value).ino);
+    return isPartOfInode(key) && this.#isNew(key.ino);
+  }
+}
+
+function isPartOfInode(
+  key: MetaKey,
+): key is Extract<MetaKey, { readonly kind: 'symlink' | 'chunk' | 'xattr' | 'dirStat' }> {
+  return key.kind === 'symlink' || key.kind === 'chunk' || key.kind === 'xattr' || key.kind === 'dirStat';
 }

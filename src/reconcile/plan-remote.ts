@@ -4,11 +4,13 @@ import { DecodeError } from '../codec/error.ts';
 import type { ByteString, KeyRange, StoreTransaction } from '../codec/kv.ts';
 import type { Setting } from '../codec/setting.ts';
 import { Accounting, type AccountSettings } from './accounting.ts';
-import { Draft, Unanswered } from './draft.ts';
+import { releaseHold, type Hold } from './detached.ts';
+import { Draft, Unanswered, type DraftSize, type NewInodeKeys } from './draft.ts';
 import type { MetaNeed, MetaView } from './meta-view.ts';
 import { Planner, type GivenUp, type Planned, type PlannerRequest } from './planner.ts';
 import { isAtOrBelow, type PushChange } from './push-change.ts';
 import { OverLimit, Refused, Stale } from './refusal.ts';
+import type { Work } from './work.ts';
 
 export type { GivenUp, Planned, Prepared } from './planner.ts';
 
@@ -33,7 +35,15 @@ export interface PlanRequest extends PlannerRequest {
   readonly setting: AccountSettings & Pick<Setting, 'trashDays'>;
   readonly nowNs: bigint;
   readonly limits: Limits;
+  /**
+   * `survey`: plans the transaction as if all new inodes stood ready without names, to learn which those are. Then what
+   * was made of them: the transaction gives all of it names.
+   */
+  readonly hold?: 'survey' | Hold;
 }
+
+/** What taking a hold's directory away takes, and counters that the survey does not know of. */
+const HOLD_KEYS = 6;
 
 export type Plan =
   | {
@@ -43,6 +53,8 @@ export type Plan =
       readonly givenUp: readonly GivenUp[];
       /** What did not fit, to be planned after this transaction has committed. */
       readonly rest: readonly (readonly PushChange[])[];
+      /** The new inodes of a survey. */
+      readonly fresh: readonly NewInodeKeys[];
     }
   | ({ readonly status: 'need' } & MetaNeed);
 
@@ -51,14 +63,15 @@ export type Plan =
  * plan. Everything read is compared, so that the transaction passes only if the plan would come out the same.
  */
 export function planPush(request: PlanRequest): Plan {
-  const draft = new Draft(request.view, request.prefix);
+  const { hold } = request;
+  const draft = new Draft(
+    request.view,
+    request.prefix,
+    hold === undefined || hold === 'survey' ? hold : hold.built,
+  );
   const accounting = new Accounting(request.setting);
-  const planner = new Planner(request, {
-    draft,
-    accounting,
-    trashDays: request.setting.trashDays,
-    nowNs: request.nowNs,
-  });
+  const work: Work = { draft, accounting, trashDays: request.setting.trashDays, nowNs: request.nowNs };
+  const planner = new Planner(request, work);
   const keys = new Set<ByteString>();
   const ranges = new Map<ByteString, KeyRange>();
   const planned: Planned[] = [];
@@ -70,20 +83,37 @@ export function planPush(request: PlanRequest): Plan {
     const undo = [draft.checkpoint(), accounting.checkpoint()];
     return () => undo.forEach((step) => step());
   };
+  const reserved = hold === 'survey' ? HOLD_KEYS : 0;
+  let fitted: DraftSize | undefined;
   /** Whether the transaction, accounts included, fits with these blocks. */
   const fits = (withBlocks: typeof blocks): boolean => {
+    const bare = draft.size();
+    // Thousands of new entries below a new directory add nothing to a survey.
+    if (hold === 'survey' && !accounting.isLimited && isSameSize(bare, fitted)) return true;
     const undo = checkpoint();
     accounting.settle(draft, request.nowNs);
     const { compares, ops, bytes } = draft.size();
     undo();
     const blockBytes = withBlocks.reduce((sum, { key, value }) => sum + key.length + value.length, 0);
     const { limits } = request;
-    return (
-      compares <= limits.compares &&
-      ops + withBlocks.length <= limits.ops &&
-      bytes + blockBytes <= limits.bytes
-    );
+    const isFitting =
+      compares + reserved <= limits.compares &&
+      ops + withBlocks.length + reserved <= limits.ops &&
+      bytes + blockBytes <= limits.bytes;
+    if (isFitting) fitted = bare;
+    return isFitting;
   };
+
+  if (hold !== undefined && hold !== 'survey') {
+    try {
+      releaseHold(work, hold);
+    } catch (error) {
+      if (error instanceof Unanswered) return { status: 'need', ...error.need };
+      if (!(error instanceof Stale)) throw error;
+      const nothing = { compares: [], ops: [] };
+      return { status: 'plan', transaction: nothing, planned, givenUp, rest: request.groups, fresh: [] };
+    }
+  }
 
   /** With those at its end that found no room in a quota: what the others remove may make some. */
   const order = [...request.groups];
@@ -131,7 +161,12 @@ export function planPush(request: PlanRequest): Plan {
   accounting.settle(draft, request.nowNs);
   const { compares, ops } = draft.finish();
   const puts = blocks.map(({ key, value }) => ({ type: 'put' as const, key, value }));
-  return { status: 'plan', transaction: { compares, ops: [...puts, ...ops] }, planned, givenUp, rest };
+  const fresh = hold === 'survey' ? draft.newInodes() : [];
+  return { status: 'plan', transaction: { compares, ops: [...puts, ...ops] }, planned, givenUp, rest, fresh };
+}
+
+function isSameSize(a: DraftSize, b: DraftSize | undefined): boolean {
+  return a.compares === b?.compares && a.ops === b.ops && a.bytes === b.bytes;
 }
 
 /** Whether a group stands or comes from below what others make. */

@@ -54,7 +54,8 @@ export function dropName(work: Work, place: Place, { ino, dentry }: Found): void
     if (attr.parent === 0n) addParentCount(draft, ino, place.parent, -1n);
   } else {
     draft.delete({ kind: 'attr', ino });
-    draft.deleteRange(xattrRange(ino));
+    // Each range costs room in the transaction.
+    if (!draft.isEmpty(xattrRange(ino))) draft.deleteRange(xattrRange(ino));
     if (attr.parent === 0n) draft.deleteRange(parentRange(ino));
     if (attr.type === 'symlink') draft.delete({ kind: 'symlink', ino });
     if (attr.type === 'file') {
