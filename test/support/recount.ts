@@ -4,6 +4,7 @@ import { decodeAttr, type Attr } from '../../src/codec/attr.ts';
 import { blocksOfSlice, parseBlockKey } from '../../src/codec/block.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';
 import { allocated, decodeCounter, decodeDirStat, decodeQuota, type Quota } from '../../src/codec/counter.ts';
+import { decodeDelayedSlices } from '../../src/codec/delayed-slices.ts';
 import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO, TRASH_INO } from '../../src/codec/key.ts';
 import { decodeSlices } from '../../src/codec/slice.ts';
@@ -33,6 +34,10 @@ export async function recount(store: EtcdStore, prefix: string): Promise<string[
   const chunkOwners = new Set<bigint>();
   const deleted = new Set<bigint>();
   const blocks = new Set<string>();
+  const refer = (id: bigint, size: number): void => {
+    const slice = `${id}/${size}`;
+    expectedReferences.set(slice, (expectedReferences.get(slice) ?? 0n) + 1n);
+  };
   await store.snapshot([prefixRange(prefix), prefixRange(`${volume.setting.name}/chunks/`)], (kv, range) => {
     if (range === 1) {
       if (parseBlockKey(volume.blocks, kv.key)?.length !== kv.value.length) blocks.add(`bad:${kv.key}`);
@@ -70,15 +75,15 @@ export async function recount(store: EtcdStore, prefix: string): Promise<string[
       case 'sliceRef':
         references.set(`${key.id}/${key.size}`, decodeCounter(kv.value) + 1n);
         break;
+      case 'delayedSlices':
+        for (const { id, size } of decodeDelayedSlices(kv.value)) refer(id, size);
+        break;
       case 'deletedFile':
         deleted.add(key.ino);
         break;
       case 'chunk':
         chunkOwners.add(key.ino);
-        for (const { id, size } of decodeSlices(kv.value)) {
-          const slice = `${id}/${size}`;
-          if (id !== 0n) expectedReferences.set(slice, (expectedReferences.get(slice) ?? 0n) + 1n);
-        }
+        for (const { id, size } of decodeSlices(kv.value)) if (id !== 0n) refer(id, size);
         break;
       default:
         break;
