@@ -190,9 +190,10 @@ const FLUSHED_NS = 5_000_000_000n;
 function settleDirectory(draft: Draft, ino: bigint, delta: DirStat, nowNs: bigint): void {
   const key: MetaKey = { kind: 'dirStat', ino };
   // A real `format` writes none for the root (layout 13.4): counted anew, as the real client does. When mounts may still
-  // owe something, they count anew as well when they flush, and would add it to what we have counted already.
-  if (draft.peek(key) === undefined && !isQuiet(draft, ino, nowNs) && isMounted(draft, nowNs)) return;
+  // owe something, they count anew as well when they flush, and would add it to what we have counted already. That they
+  // have not yet is compared: from then on we owe our part.
   const stored = draft.get(key);
+  if (stored === undefined && !isQuiet(draft, ino, nowNs) && isMounted(draft, nowNs)) return;
   const stat = stored === undefined ? undefined : decodeDirStat(stored);
   const isUsable = stat !== undefined && (!isNegative(stat) || !isQuiet(draft, ino, nowNs));
   // The sum may be negative: when we remove what a mount made a moment ago, the mount's own flush makes it right. To

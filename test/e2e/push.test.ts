@@ -233,10 +233,20 @@ describe('Pusher', () => {
       await write(session, new ByteWriter().i64be(expires).finish());
       await volume.push(volume.make('a', file('12345')));
       expect(await stored(dirStat), 'of a directory that a mount may have changed').to.equal(undefined);
+      const { outcomes } = await meddled([volume.make('c', file('8'))], {
+        beforeCommit: async (_, index) => {
+          if (index > 0) return;
+          await write(dirStat, encodeDirStat({ length: 5n, space: 4096n, inodes: 1n }));
+        },
+      });
+      expect(kinds(outcomes)).to.deep.equal(['committed']);
+      const added = decodeDirStat((await stored(dirStat))?.value ?? new Uint8Array());
+      expect(added, 'once the mount has counted').to.deep.equal({ length: 6n, space: 8192n, inodes: 2n });
+      await volume.store.commit({ compares: [], ops: [remove] });
       await write(session, new ByteWriter().i64be(1n).finish());
       await volume.push(volume.make('b', file('67')));
       const stat = decodeDirStat((await stored(dirStat))?.value ?? new Uint8Array());
-      expect(stat).to.deep.equal({ length: 7n, space: 8192n, inodes: 2n });
+      expect(stat).to.deep.equal({ length: 8n, space: 12288n, inodes: 3n });
     });
   });
 
