@@ -5,7 +5,7 @@ import createDebug from 'debug';
 import { escapeBytes, prefixRange } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
-import type { Entry, Path } from '../reconcile/entry.ts';
+import { COMPARED_MODE, type Entry, type Path } from '../reconcile/entry.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
 import { LimitError } from './error.ts';
@@ -283,7 +283,7 @@ export class Outbox {
     }
     this.#lostInARow = 0;
     const { entry, revision } = outcome;
-    const entries: [Path, AncestorEntry | null][] = [[path, entry ?? null]];
+    const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, pushed) ?? null]];
     if (movedFrom !== undefined) entries.push(...this.#movedAncestors(movedFrom, path));
     this.#o.ledger.write([{ t: 'ancestor', entries }], false);
     if (entry?.type === 'file' && pushed?.type === 'file') {
@@ -304,6 +304,15 @@ export class Outbox {
     }
     return entries;
   }
+}
+
+/**
+ * What both sides have now. An ACL may have cut the mode that was pushed: then the volume's mode is news for this side, and
+ * this side's is no change that would undo it.
+ */
+function agreed(entry: Entry | undefined, pushed: Entry | undefined): Entry | undefined {
+  if (entry === undefined || pushed === undefined || entry.type === 'symlink') return entry;
+  return { ...entry, mode: (entry.mode & ~COMPARED_MODE) | (pushed.mode & COMPARED_MODE) };
 }
 
 function isOurs(intended: Entry, now: AncestorEntry): boolean {

@@ -12,6 +12,12 @@ export interface PushOptions {
   /** The index to plan on; without it all metadata are read as they are needed. */
   readonly live?: LiveIndex;
   readonly read: ReadContent;
+  /** Whether the owner of `new` is set on entries that are there. */
+  readonly owners?: boolean;
+  /** Whether the mtime of `new` is set on entries whose contents stay. */
+  readonly times?: boolean;
+  /** Whether the extended attributes of `new` are set, where it has some. */
+  readonly xattrs?: boolean;
   readonly signal?: AbortSignal;
   /** Told after each transaction: changes that have an outcome, of all. */
   readonly onProgress?: (done: number, total: number) => void;

@@ -40,6 +40,7 @@ function isAccount(view: MetaView, name: ByteString, now: Kv | undefined): boole
     case 'dirQuota':
     case 'userQuota':
     case 'groupQuota':
+    case 'aclRule':
       return true;
     case 'dentry':
       // This hour's trash directory: somebody else made it.

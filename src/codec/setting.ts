@@ -151,7 +151,6 @@ export function writeRefusal(setting: Setting): string | undefined {
   if (!['', 'none'].includes(setting.compression)) {
     return `The blocks are compressed with ${setting.compression}, which is read but not written.`;
   }
-  if (setting.enableAcl) return 'The volume has ACLs, which are not kept by writes.';
   return undefined;
 }
 

@@ -213,7 +213,7 @@ function isQuiet(draft: Draft, ino: bigint, nowNs: bigint): boolean {
 
 /** Whether a session is alive; they write when they expire every 12 s (layout 9.1). */
 function isMounted(draft: Draft, nowNs: bigint): boolean {
-  return draft.peekRange(sessionRange()).some(({ value }) => {
+  return [...draft.peekRange(sessionRange()).values()].some((value) => {
     const expires = new ByteReader(value, 'session expiry').i64be();
     return expires * 1_000_000_000n > nowNs;
   });

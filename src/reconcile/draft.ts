@@ -168,14 +168,13 @@ export class Draft {
   /** The dentries of a directory as this transaction leaves them: name and value. Compares nothing. */
   peekDentries(ino: bigint): Map<ByteString, Uint8Array> {
     const range = dentryRange(ino);
-    const stored = this.#newInodes.has(ino) ? [] : this.#storedRange(range);
-    const dentries = new Map(stored.map(({ key, value }) => [key, value]));
-    for (const [key, { value }] of this.#writes) {
-      if (!inRange(key, range)) continue;
-      if (value === undefined) dentries.delete(key);
-      else dentries.set(key, value);
-    }
+    const dentries = this.#withWrites(range, this.#newInodes.has(ino) ? [] : this.#storedRange(range));
     return new Map([...dentries].map(([key, value]) => [key.slice(range.start.length), value]));
+  }
+
+  /** The keys of a range as this transaction leaves them, and their values. Compares nothing. */
+  peekRange(range: KeyRange): Map<ByteString, Uint8Array> {
+    return this.#withWrites(range, this.#storedRange(range));
   }
 
   /** The values of a directory's dentries before this transaction. Compares nothing. */
@@ -192,11 +191,6 @@ export class Draft {
     for (const { key, modRevision } of stored) this.#compare(key, modRevision);
     this.#compareNoNewer(range, stored);
     return stored;
-  }
-
-  /** All keys of a stored range, before this transaction. Compares nothing. */
-  peekRange(range: KeyRange): readonly MetaKv[] {
-    return this.#storedRange(range);
   }
 
   /** Whether a range that was read holds nothing, before this transaction and by it. */
@@ -278,6 +272,16 @@ export class Draft {
       }),
     ];
     return { compares, ops };
+  }
+
+  #withWrites(range: KeyRange, stored: readonly MetaKv[]): Map<ByteString, Uint8Array> {
+    const values = new Map(stored.map(({ key, value }) => [key, value]));
+    for (const [key, { value }] of this.#writes) {
+      if (!inRange(key, range)) continue;
+      if (value === undefined) values.delete(key);
+      else values.set(key, value);
+    }
+    return values;
   }
 
   #isOfNewInode(key: MetaKey): boolean {

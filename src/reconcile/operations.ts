@@ -7,11 +7,13 @@ import { FLAG_SKIP_TRASH, type Attr, type FileType } from '../codec/attr.ts';
 import { encodeDirStat } from '../codec/counter.ts';
 import { xattrRange } from '../codec/key.ts';
 import { encodeSlices } from '../codec/slice.ts';
+import { inherit } from './acl.ts';
 import { NO_STAT } from './accounting.ts';
 import type { SpecialEntry } from './entry.ts';
 import { Refused, Stale } from './refusal.ts';
 import { dropName } from './remove.ts';
-import { directory, later, refuseFixed, touch, type Found, type Place, type Work } from './work.ts';
+import { withAttributes, type WantedAttributes } from './set-attributes.ts';
+import { directory, refuseFixed, touch, type Found, type Place, type Work } from './work.ts';
 
 /** One slice that is all of a chunk, its blocks stored before the transaction or by it. */
 export interface SliceOfChunk {
@@ -77,10 +79,14 @@ function create(work: Work, place: Place, inode: NewInode, type: FileType, lengt
   if (draft.dentry(parent, name) !== undefined) throw new Stale('another entry has the name');
   const inheritsGroup = (above.mode & 0o2000) !== 0;
   const isDirectory = type === 'directory';
+  const { mode, accessAcl, defaultAcl } =
+    type === 'symlink'
+      ? { mode: inode.mode, accessAcl: 0, defaultAcl: 0 }
+      : inherit(work, above, isDirectory, inode.mode);
   const attr: Attr = {
     flags: above.flags & FLAG_SKIP_TRASH,
     type,
-    mode: inheritsGroup && isDirectory ? inode.mode | 0o2000 : inode.mode,
+    mode: inheritsGroup && isDirectory ? mode | 0o2000 : mode,
     uid: inode.uid,
     gid: inheritsGroup ? above.gid : inode.gid,
     atimeNs: nowNs,
@@ -90,8 +96,8 @@ function create(work: Work, place: Place, inode: NewInode, type: FileType, lengt
     length,
     rdev,
     parent,
-    accessAcl: 0,
-    defaultAcl: 0,
+    accessAcl,
+    defaultAcl,
     tier: above.tier,
     rest: new Uint8Array(0),
   };
@@ -121,13 +127,13 @@ function putContent({ draft }: Work, ino: bigint, content: Content): void {
 
 /**
  * Replaces a file's contents by a new inode under the old name (layout 13.2), so that a reader who has the old one open
- * keeps it whole. Owner, flags, xattrs, ACL and tier stay; the old inode goes where an unlinked file goes.
+ * keeps it whole. Owner, flags, xattrs, ACL and tier stay unless something else is wanted; the old inode goes where an unlinked file goes.
  */
 export function replaceContent(
   work: Work,
   place: Place,
   old: Found,
-  inode: Pick<NewInode, 'ino' | 'mode' | 'mtimeNs'>,
+  inode: { readonly ino: bigint; readonly mtimeNs: bigint } & WantedAttributes,
   content: Content,
 ): Attr {
   const { draft, accounting, nowNs } = work;
@@ -136,10 +142,8 @@ export function replaceContent(
   if (old.attr.nlink > 1)
     throw new Refused('the file is hard linked; its other names would keep the old contents');
   const attr: Attr = {
-    ...old.attr,
-    mode: inode.mode,
+    ...withAttributes(work, old.attr, inode),
     atimeNs: nowNs,
-    mtimeNs: inode.mtimeNs,
     ctimeNs: besideMtime(nowNs, inode.mtimeNs),
     nlink: 1,
     length: content.length,
@@ -157,16 +161,5 @@ export function replaceContent(
   accounting.add(attr);
   dropName(work, place, old);
   touch(work, place.parent, 0);
-  return attr;
-}
-
-/** chmod (layout 10.4, upstream `doSetAttr`). The same mode writes nothing. */
-export function setMode(work: Work, found: Found, mode: number): Attr {
-  if (found.attr.mode === mode) return found.attr;
-  refuseFixed(found.attr);
-  if (found.attr.accessAcl !== 0)
-    throw new Refused('the entry has an ACL, which a change of mode would have to rewrite');
-  const attr = { ...found.attr, mode, ctimeNs: later(work.nowNs, found.attr.ctimeNs) };
-  work.draft.putAttr(found.ino, attr);
   return attr;
 }

@@ -12,7 +12,6 @@ import {
   createSpecial,
   createSymlink,
   replaceContent,
-  setMode,
   type Content,
   type NewInode,
 } from './operations.ts';
@@ -20,6 +19,7 @@ import { isAtOrBelow, needsContent, needsInode, type PushChange } from './push-c
 import { NotEmpty, Refused, Stale } from './refusal.ts';
 import { remove } from './remove.ts';
 import { attach, detach, type Detached } from './rename.ts';
+import { setAttributes, setXattrs, type WantedAttributes, type Xattrs } from './set-attributes.ts';
 import { find, type Found, type Place, type Work } from './work.ts';
 
 /** What was claimed and stored for one change before it is planned. */
@@ -58,6 +58,10 @@ export interface PlannerRequest {
   readonly prepared: ReadonlyMap<PushChange, Prepared>;
   /** Paths that earlier transactions of this push gave up as refused. */
   readonly refused: readonly Path[];
+  /** Which fields of `new` count beside type, contents and mode; a new inode has its owner and time in any case. */
+  readonly owners: boolean;
+  readonly times: boolean;
+  readonly xattrs: boolean;
 }
 
 export class Planner {
@@ -124,20 +128,37 @@ export class Planner {
       remove(this.#work, place, found);
       return undefined;
     }
-    // Bits above the permissions are the volume's (design 4.4).
-    const mode = (found.attr.mode & 0o7000) | (wanted.mode & 0o777);
+    const attributes = this.#attributes(wanted);
     if (needsContent(change) && found.attr.type === 'file') {
       const prepared = this.#prepared(change);
-      const inode = { ino: inoOf(prepared), mode, mtimeNs: wanted.mtimeNs };
+      const inode = { ...attributes, ino: inoOf(prepared), mtimeNs: wanted.mtimeNs };
       const attr = replaceContent(this.#work, place, found, inode, contentOf(prepared));
-      return entryOf(inode.ino, attr, wanted);
+      return this.#withXattrs({ ino: inode.ino, attr }, wanted, old.xattrs);
     }
     if (!sameContent(old, wanted)) {
       remove(this.#work, place, found);
       return this.#create(change, place, wanted);
     }
-    if (wanted.type === 'symlink') return entryOf(found.ino, found.attr, wanted);
-    return entryOf(found.ino, setMode(this.#work, found, mode), wanted);
+    const attr = setAttributes(this.#work, found, attributes);
+    return this.#withXattrs({ ino: found.ino, attr }, wanted, old.xattrs);
+  }
+
+  /** What of an entry is set on an inode that is there. */
+  #attributes(wanted: Entry): WantedAttributes {
+    const { owners, times } = this.#request;
+    return {
+      ...(wanted.type === 'symlink' ? {} : { permissions: wanted.mode & 0o777 }),
+      ...(owners ? { owner: { uid: wanted.uid, gid: wanted.gid } } : {}),
+      ...(times ? { mtimeNs: wanted.mtimeNs } : {}),
+    };
+  }
+
+  /** Sets extended attributes if they are pushed, and returns the entry as the volume has it now. */
+  #withXattrs({ ino, attr }: Pick<Found, 'ino' | 'attr'>, wanted: Entry, before: Xattrs | undefined): Entry {
+    const pushed = this.#request.xattrs ? wanted.xattrs : undefined;
+    if (pushed !== undefined) setXattrs(this.#work, { ino, attr }, before, pushed);
+    const xattrs = pushed ?? before;
+    return { ...entryOf(ino, attr, wanted), ...(xattrs === undefined ? {} : { xattrs }) };
   }
 
   #create(change: PushChange, place: Place, wanted: Entry): Entry {
@@ -162,7 +183,7 @@ export class Planner {
           return createSpecial(this.#work, place, inode, wanted);
       }
     };
-    return entryOf(inode.ino, created(), wanted);
+    return this.#withXattrs({ ino: inode.ino, attr: created() }, wanted, undefined);
   }
 
   /** What a name leads to, if it is what the caller saw there; throws `Stale` if not. */

@@ -5,7 +5,7 @@ import { sameContent, type Entry, type FileEntry, type Path } from './entry.ts';
 
 /**
  * One change of the view. `old` is what the volume has (its inode is compared), at `movedFrom` if that is set, else at
- * `path`. In `new` only type, content, mode, times, and for a new inode the owner count: owners of what is there stay.
+ * `path`. In `new` type, content and mode count, and of a new inode owner and time; the rest as the push says.
  */
 export interface PushChange extends Change {
   /** What a move replaces at `path`; without it the name must be free. */

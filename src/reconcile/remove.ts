@@ -9,7 +9,7 @@ import {
   addParentCount,
   directory,
   later,
-  refuseAppendOnly,
+  refuseLoss,
   refuseFixed,
   touch,
   type Found,
@@ -20,7 +20,7 @@ import {
 /** unlink and rmdir (layout 10.6, 10.7, upstream `doUnlink`, `doRmdir`). */
 export function remove(work: Work, place: Place, found: Found): void {
   refuseFixed(found.attr);
-  refuseAppendOnly(directory(work, place.parent));
+  refuseLoss(directory(work, place.parent));
   work.draft.delete({ kind: 'dentry', ...place });
   if (found.attr.type === 'directory') {
     dropDirectory(work, place, found);

@@ -8,7 +8,7 @@ import {
   addParentCount,
   directory,
   later,
-  refuseAppendOnly,
+  refuseLoss,
   refuseFixed,
   touch,
   type Found,
@@ -24,7 +24,7 @@ export interface Detached extends Found {
 /** The first half of a rename (layout 10.8, upstream `doRename`): the old name goes. */
 export function detach(work: Work, from: Place, found: Found): Detached {
   refuseFixed(found.attr);
-  refuseAppendOnly(directory(work, from.parent));
+  refuseLoss(directory(work, from.parent));
   work.draft.delete({ kind: 'dentry', ...from });
   touch(work, from.parent, found.attr.type === 'directory' ? -1 : 0);
   work.accounting.leave(from.parent, found.attr);

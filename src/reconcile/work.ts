@@ -78,9 +78,12 @@ export function addParentCount(draft: Draft, ino: bigint, parent: bigint, delta:
 
 export function refuseFixed(attr: Attr): void {
   if ((attr.flags & FLAG_IMMUTABLE) !== 0) throw new Refused('the entry is immutable (chattr +i)');
-  refuseAppendOnly(attr);
+  if ((attr.flags & FLAG_APPEND) !== 0) throw new Refused('the entry is append-only (chattr +a)');
 }
 
-export function refuseAppendOnly(attr: Attr): void {
-  if ((attr.flags & FLAG_APPEND) !== 0) throw new Refused('the entry is append-only (chattr +a)');
+/** A directory that is append-only gets entries, but loses none. */
+export function refuseLoss(directoryAttr: Attr): void {
+  if ((directoryAttr.flags & FLAG_APPEND) !== 0) {
+    throw new Refused('the directory is append-only (chattr +a)');
+  }
 }

@@ -284,10 +284,7 @@ describe('bad input', () => {
   });
 
   describe('in what is not written yet', () => {
-    const kinds: readonly [string, string, RegExp][] = [
-      ['compressed', 'compress-lz4', /compress/i],
-      ['with access control lists', 'acl', /ACL|access control/i],
-    ];
+    const kinds: readonly [string, string, RegExp][] = [['compressed', 'compress-lz4', /compress/i]];
     for (const [what, fixture, reason] of kinds) {
       it(`pulls a volume ${what}, parks local edits and undoes them`, async () => {
         const loaded: LoadedVolume = await loadInto(etcd, fixture);

@@ -2,6 +2,7 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
+import { decodeAclRule, encodeAclRule } from '../../src/codec/acl.ts';
 import { decodeAttr, encodeAttr } from '../../src/codec/attr.ts';
 import { blockKey, blocksOfSlice, parseBlockKey } from '../../src/codec/block.ts';
 import { equalBytes, escapeBytes, prefixRange, toBytes, toByteString } from '../../src/codec/bytes.ts';
@@ -51,6 +52,7 @@ const CODECS: readonly [what: string, roundTrip: (value: Uint8Array) => Uint8Arr
   ['delayedSlices', (value) => encodeDelayedSlices(decodeDelayedSlices(value))],
   ['flock', (value) => encodeFlocks(decodeFlocks(value))],
   ['plock', (value) => encodePlocks(decodePlocks(value))],
+  ['aclRule', (value) => encodeAclRule(decodeAclRule(value))],
 ];
 
 const byteString = (maxLength: number): fc.Arbitrary<string> =>
@@ -87,9 +89,18 @@ describe('codec laws', () => {
       const smallValue = lengths.chain((n) => fc.uint8Array({ minLength: n, maxLength: n, max: 3 }));
       // An attr's type and mode, so that more than one in two hundred gets through.
       const typed = smallValue.map((value) => value.map((byte, i) => (i === 1 ? 0x10 + (byte << 5) : byte)));
+      // Two lists behind their lengths, as in an ACL rule.
+      const list = fc
+        .nat(3)
+        .chain((n) =>
+          fc.uint8Array({ minLength: n * 6, maxLength: n * 6 }).map((bytes) => [0, 0, 0, n, ...bytes]),
+        );
+      const listed = fc
+        .tuple(fc.uint8Array({ minLength: 8, maxLength: 8 }), list, list)
+        .map(([head, ...lists]) => Uint8Array.from([...head, ...lists.flat()]));
       let written = 0;
       fc.assert(
-        fc.property(fc.oneof(anyValue, smallValue, typed), (value) => {
+        fc.property(fc.oneof(anyValue, smallValue, typed, listed), (value) => {
           try {
             expect(equalBytes(roundTrip(value), value)).to.equal(true);
             written++;

@@ -146,7 +146,6 @@ describe('refusals', () => {
   const unwritable: readonly [what: string, change: Partial<Setting>, sentence: RegExp][] = [
     ['lz4', { compression: 'lz4' }, /compressed with lz4/],
     ['zstd', { compression: 'zstd' }, /compressed with zstd/],
-    ['ACL', { enableAcl: true }, /ACL/],
   ];
   for (const [what, change, sentence] of unwritable) {
     it(`reads but does not write: ${what}`, () => {

@@ -99,6 +99,9 @@ function planned(
     groups: [[change]],
     prepared: new Map(options.prepared === undefined ? [] : [[change, options.prepared]]),
     refused: [],
+    owners: false,
+    times: false,
+    xattrs: false,
     setting: {
       trashDays: options.trashDays,
       dirStats: true,
