@@ -16,7 +16,7 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import { parentOf, type Path } from '../reconcile/entry.ts';
-import { targetOnDisk } from '../reconcile/target.ts';
+import { targetInVolume, targetOnDisk } from '../reconcile/target.ts';
 import { codeOf } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
@@ -136,6 +136,8 @@ class Publication {
   readonly #problems = new Map<Path, string>();
   readonly #touchedDirs = new Set<ByteString>();
   readonly #opened = new Map<ByteString, number>();
+  /** Staged contents as they were while nobody else could see them. */
+  readonly #stagedAs = new Map<ByteString, Signature>();
   readonly #serial: string;
   #counter = 0;
 
@@ -268,13 +270,19 @@ class Publication {
     for (const wanted of this.#request.items.values()) {
       if (wanted?.type === 'file' && 'attributes' in wanted) staged.set(wanted.source, wanted.attributes);
       if (wanted?.type === 'special' && wanted.attributes !== undefined)
-        this.#setAttributes(wanted.source, wanted.attributes);
+        this.#setStaged(wanted.source, wanted.attributes);
     }
     const flushed = staged.size <= SYNC_EACH_LIMIT || this.#syncAll();
     for (const [source, attributes] of staged) {
       if (staged.size <= SYNC_EACH_LIMIT || !flushed) this.#syncFile(source);
-      this.#setAttributes(source, attributes);
+      this.#setStaged(source, attributes);
     }
+  }
+
+  #setStaged(path: ByteString, attributes: Attributes): void {
+    this.#setAttributes(path, attributes);
+    const stat = this.#fs.lstat('lstat staged', path);
+    if (stat !== undefined) this.#stagedAs.set(path, signatureOf(stat));
   }
 
   #syncFile(path: ByteString): void {
@@ -602,6 +610,13 @@ class Publication {
     ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor }], true);
   }
 
+  /** Where a link in the tree we worked on leads now: somebody may have changed it since the flip. */
+  #targetIn(path: Path, stat: FileStat): string | undefined {
+    if (stat.type !== 'symlink') return undefined;
+    const text = this.#fs.readlink('read placed', this.#layout.inTree(this.#idle, path));
+    return targetInVolume(text, path, this.#layout.root);
+  }
+
   /** What the tree we worked on holds at these paths now. */
   #idleSlots(paths: readonly Path[]): [Path, Slot | null][] {
     const { state } = this.#context.ledger;
@@ -621,17 +636,18 @@ class Publication {
         case 'directory':
           return [path, { type: 'directory', signature }];
         case 'symlink':
-          return [path, { type: 'symlink', signature, target: wanted.target }];
+          return [path, { type: 'symlink', signature, target: this.#targetIn(path, stat) ?? wanted.target }];
         case 'special':
           return [path, { type: 'special', signature, kind: wanted.kind, rdev: wanted.rdev }];
         case 'other':
           return [path, { type: 'other', signature }];
         case 'file': {
-          // An inode that was linked or copied as it is may have been written since it was read: then the old signature
-          // stays, and the next look reads it again.
-          const edited =
-            'seen' in wanted && !sameButCtime({ type: 'file', signature: wanted.seen, digest: '' }, stat);
-          return [path, { type: 'file', signature: edited ? wanted.seen : signature, digest: wanted.digest }];
+          // It may have been written since it was read, or since it became visible: then the old signature stays, and
+          // the next look reads it again. Our own links and unlinks moved its ctime.
+          const seen = 'seen' in wanted ? wanted.seen : this.#stagedAs.get(wanted.source);
+          const isEdited =
+            seen !== undefined && !sameButCtime({ type: 'file', signature: seen, digest: '' }, stat);
+          return [path, { type: 'file', signature: isEdited ? seen : signature, digest: wanted.digest }];
         }
       }
     });

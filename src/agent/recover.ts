@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 
 import type { ByteString } from '../codec/kv.ts';
 import { join, type Path } from '../reconcile/entry.ts';
+import { targetInVolume } from '../reconcile/target.ts';
 import { codeOf, ConfigError } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
@@ -136,7 +137,8 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
   const found = new Map<Path, Slot | null>();
   for (const [path, intended] of intent.slots) {
     const held = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
-    found.set(path, slotInTree(statInTree(fs, 'recover', layout, intent.tree, path), intended, held));
+    const slot = slotInTree(statInTree(fs, 'recover', layout, intent.tree, path), intended, held);
+    found.set(path, slot?.type === 'symlink' ? withTarget(fs, layout, intent.tree, path, slot) : slot);
   }
   const records: LedgerRecord[] = [];
   if (target === `..${intent.tree}`) {
@@ -164,6 +166,19 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
   }
   records.push({ t: 'settled' });
   ledger.write(records, true);
+}
+
+/** A link with where it leads: somebody may have changed it since the crash. */
+function withTarget(
+  fs: FsPort,
+  layout: Layout,
+  tree: TreeName,
+  path: Path,
+  slot: Extract<Slot, { type: 'symlink' }>,
+): Slot {
+  const at = layout.inTree(tree, path);
+  if (statInTree(fs, 'recover', layout, tree, path)?.type !== 'symlink') return slot;
+  return { ...slot, target: targetInVolume(fs.readlink('recover', at), path, layout.root) };
 }
 
 /**

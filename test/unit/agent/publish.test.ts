@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { createServer } from 'node:net';
 import { expect } from 'chai';
@@ -211,6 +212,38 @@ describe('publish', () => {
       expect(served.publish({ f: file('two'), g: file('two') }).outcome).to.equal('published');
       expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
     }));
+
+  const EDITS_AFTER_FLIP: readonly (readonly [what: string, edit: string, line: string])[] = [
+    ['in place, at the same size', 'printf mine > f', fileLine('f', 'mine')],
+    ['in place, longer', 'printf more >> f', fileLine('f', 'new!more')],
+    ['by rename', 'printf mine > x; mv x f', fileLine('f', 'mine')],
+    ['by another link', 'ln -sfn mine l', 'l symlink mine'],
+  ];
+  for (const [what, edit, line] of EDITS_AFTER_FLIP) {
+    it(`finds what was written right after the flip, before the ledger knows of it: ${what}`, async () => {
+      let written = false;
+      const port: FsPort = {
+        ...unflushedFs,
+        syncDir(label, path) {
+          if (label !== 'sync flip' || !armed) return;
+          execFileSync('bash', ['-c', edit], { cwd: fs.realpathSync(raw(`${path}/..data`)) });
+          written = true;
+        },
+      };
+      let armed = false;
+      await serve(async (served) => {
+        served.publish({ f: file('old!'), l: symlink('old') });
+        armed = true;
+        expect(served.publish({ f: file('new!'), l: symlink('new') }).outcome).to.equal('published');
+        armed = false;
+        expect(written).to.equal(true);
+        const { edits } = await served.lookUntilSettled();
+        const slot = served.ledger.state.slots.get('l');
+        const found = slot?.type === 'symlink' && slot.target !== 'new' ? [`l symlink ${slot.target}`] : [];
+        expect([...edits, ...found]).to.deep.equal([line]);
+      }, port);
+    });
+  }
 
   it('stops also for an edit by rename, a removal and a new type', () =>
     serve((served) => {

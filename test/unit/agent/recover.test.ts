@@ -2,12 +2,14 @@ import fs from 'node:fs';
 import { expect } from 'chai';
 
 import { codeOf } from '../../../src/agent/error.ts';
+import type { FsPort } from '../../../src/agent/ports.ts';
 import {
   fileLine,
   NOTHING_FOUND,
   removeTree,
   ServedDirectory,
   temporaryDirectory,
+  unflushedFs,
 } from '../../support/served-directory.ts';
 import { dir, file, lines, readText, readTree, symlink, type Nodes } from '../../support/tree-on-disk.ts';
 
@@ -67,6 +69,35 @@ describe('a start', () => {
     await run(async (served) => {
       expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
       expect([...served.local.dirty]).to.deep.equal(['f']);
+    });
+  });
+
+  it('finds a link that was changed after a publish was killed between its flip and its commit', async () => {
+    await run((served) => {
+      served.publish(VIEW);
+      served.catchUp();
+    });
+    let flipped = false;
+    const port: FsPort = {
+      ...unflushedFs,
+      syncDir: (label) => {
+        flipped ||= label === 'sync flip';
+      },
+      write(...args) {
+        if (flipped) throw new Error('killed');
+        unflushedFs.write(...args);
+      },
+    };
+    const served = await ServedDirectory.open({ root, fs: port });
+    expect(() => served.publish({ ...VIEW, l: symlink('d') })).to.throw();
+    await served.close();
+    fs.unlinkSync(`${root}/..data/l`);
+    fs.symlinkSync('mine', `${root}/..data/l`);
+    await run(async (again) => {
+      await again.lookUntilSettled();
+      const slot = again.ledger.state.slots.get('l');
+      expect(slot?.type === 'symlink' ? slot.target : undefined).to.equal('mine');
+      expect([...again.local.dirty]).to.include('l');
     });
   });
 
