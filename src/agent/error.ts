@@ -64,6 +64,13 @@ export class UnknownOutcomeError extends AgentError {
   }
 }
 
+/** A lease has ended, and the keys that were put with it: whoever held it is no longer who it was. */
+export class LeaseGoneError extends AgentError {
+  constructor(message: string, about?: ErrorAbout) {
+    super('ERR_LEASE_GONE', message, about);
+  }
+}
+
 /** Too big for a request, or the store is out of space: hold that change, say so, retry slowly. */
 export class LimitError extends AgentError {
   constructor(message: string, about?: ErrorAbout) {

@@ -1,10 +1,11 @@
 /** What went wrong in a call to etcd, translated into the errors of `error.ts`. */
 
-import { isRecoverableError } from 'etcd3';
+import { EtcdLeaseInvalidError, isRecoverableError } from 'etcd3';
 import {
   AgentError,
   AuthError,
   CompactedError,
+  LeaseGoneError,
   LimitError,
   UnavailableError,
   UnknownOutcomeError,
@@ -15,6 +16,7 @@ const CANCELLED = 1;
 const UNKNOWN = 2;
 const INVALID_ARGUMENT = 3;
 const DEADLINE_EXCEEDED = 4;
+const NOT_FOUND = 5;
 const PERMISSION_DENIED = 7;
 const RESOURCE_EXHAUSTED = 8;
 const OUT_OF_RANGE = 11;
@@ -33,6 +35,8 @@ export interface GrpcStatus {
 /** The status of a failed call. etcd3 drops the code from its errors and keeps it in the text: `14 UNAVAILABLE: details`. */
 export function statusOf(error: unknown): GrpcStatus | undefined {
   if (!(error instanceof Error)) return undefined;
+  // The one error whose text etcd3 replaces by its own.
+  if (error instanceof EtcdLeaseInvalidError) return { code: NOT_FOUND, details: 'requested lease not found' };
   const text = /^(\d+) [A-Z_]+: (.*)$/s.exec(error.message);
   if (text === null) return undefined;
   return { code: Number(text[1]), details: text[2] ?? '' };
@@ -125,6 +129,10 @@ function fromStatus({ code, details }: GrpcStatus, cause: unknown): Error {
     case INVALID_ARGUMENT:
       return details.includes('request is too large') || details.includes('too many operations')
         ? new LimitError(details, { cause })
+        : new Error(`etcd refused a request: ${details}`, { cause });
+    case NOT_FOUND:
+      return details.includes('lease not found')
+        ? new LeaseGoneError(details, { cause })
         : new Error(`etcd refused a request: ${details}`, { cause });
     case UNAVAILABLE:
       // A handshake that fails looks like a server that is away; the text is all there is.

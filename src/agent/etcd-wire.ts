@@ -19,7 +19,7 @@ import type {
   StoreOp,
   StoreTransaction,
 } from '../codec/kv.ts';
-import type { CommitResult } from './ports.ts';
+import type { CommitResult, SnapshotOptions } from './ports.ts';
 import { LimitError } from './error.ts';
 
 /** etcd's default `--max-txn-ops`: for each list of a transaction. */
@@ -59,8 +59,20 @@ export function readRequest(keys: readonly ByteString[], revision: bigint | unde
 }
 
 /** A read of at most `limit` keys of a range, in the order of keys. */
-export function pageRequest(range: KeyRange, limit: number, revision: bigint | undefined): IRangeRequest {
-  return { key: buffer(range.start), range_end: buffer(range.end), limit, ...pinned(revision) };
+export function pageRequest(
+  range: KeyRange,
+  limit: number,
+  revision: bigint | undefined,
+  { keysOnly, changedSince }: Pick<SnapshotOptions, 'keysOnly' | 'changedSince'> = {},
+): IRangeRequest {
+  return {
+    key: buffer(range.start),
+    range_end: buffer(range.end),
+    limit,
+    ...pinned(revision),
+    ...(keysOnly === true ? { keys_only: true } : {}),
+    ...(changedSince === undefined ? {} : { min_mod_revision: String(changedSince) }),
+  };
 }
 
 function pinned(revision: bigint | undefined): IRangeRequest {
@@ -132,7 +144,13 @@ function compareOf(compare: Compare): ICompare {
 function opOf(op: StoreOp): IRequestOp {
   switch (op.type) {
     case 'put':
-      return { request_put: { key: buffer(op.key), value: Buffer.from(op.value) } };
+      return {
+        request_put: {
+          key: buffer(op.key),
+          value: Buffer.from(op.value),
+          ...(op.lease === undefined ? {} : { lease: String(op.lease) }),
+        },
+      };
     case 'delete':
       return { request_delete_range: { key: buffer(op.key) } };
     case 'deleteRange':

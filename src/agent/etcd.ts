@@ -5,7 +5,7 @@ import type { Etcd3, IRangeResponse } from 'etcd3';
 import type { ByteString, KeyRange, Kv, StoreTransaction } from '../codec/kv.ts';
 import type { MetaAddress } from '../codec/url.ts';
 import { backoffMs } from './backoff.ts';
-import { AuthError, LimitError, UnavailableError, UnknownOutcomeError } from './error.ts';
+import { AuthError, LeaseGoneError, LimitError, UnavailableError, UnknownOutcomeError } from './error.ts';
 import {
   type ConnectionOptions,
   DEFAULT_CONNECTION_OPTIONS,
@@ -13,6 +13,7 @@ import {
   EtcdConnection,
 } from './etcd-connection.ts';
 import { isAnswerTooLarge, translate, translateCommit } from './etcd-error.ts';
+import { renewOnce } from './etcd-lease.ts';
 import { etcdWatchTransport } from './etcd-stream.ts';
 import {
   MAX_TXN_OPS,
@@ -24,7 +25,14 @@ import {
   readRequest,
   txnRequest,
 } from './etcd-wire.ts';
-import type { Clock, CommitResult, EtcdStore, StoreStatus, WatchHandlers } from './ports.ts';
+import type {
+  Clock,
+  CommitResult,
+  LeaseStore,
+  SnapshotOptions,
+  StoreStatus,
+  WatchHandlers,
+} from './ports.ts';
 import { DEFAULT_WATCH_OPTIONS, type WatchOptions, type WatchTransport, followRanges } from './watch.ts';
 
 export interface EtcdOptions extends ConnectionOptions {
@@ -51,11 +59,15 @@ const AIMED_PAGE_BYTES = 4 << 20;
 type Call<T> = (client: Etcd3, options: CallOptions, connection: EtcdConnection) => Promise<T>;
 
 /** Opens nothing yet: the first call connects. */
-export function etcdStore(address: MetaAddress, clock: Clock, options: Partial<EtcdOptions> = {}): EtcdStore {
+export function etcdStore(
+  address: MetaAddress,
+  clock: Clock,
+  options: Partial<EtcdOptions> = {},
+): LeaseStore {
   return new Etcd3Store(address, clock, { ...DEFAULT_ETCD_OPTIONS, ...options });
 }
 
-class Etcd3Store implements EtcdStore {
+class Etcd3Store implements LeaseStore {
   readonly #address: MetaAddress;
   readonly #clock: Clock;
   readonly #options: EtcdOptions;
@@ -77,14 +89,14 @@ class Etcd3Store implements EtcdStore {
   async snapshot(
     ranges: readonly KeyRange[],
     onKv: (kv: Kv, range: number) => void,
-    options: { readonly revision?: bigint; readonly signal?: AbortSignal } = {},
+    options: SnapshotOptions = {},
   ): Promise<bigint> {
     let revision = options.revision;
     let limit = FIRST_PAGE_KEYS;
     for (const [index, range] of ranges.entries()) {
       let start = range.start;
       for (let more = true; more;) {
-        const page = await this.#page({ start, end: range.end }, limit, revision, options.signal);
+        const page = await this.#page({ start, end: range.end }, limit, revision, options);
         // Of the first page only: later the header tells the store's revision, not the one that was read at.
         revision ??= page.revision;
         for (const kv of page.kvs) onKv(kv, index);
@@ -172,6 +184,32 @@ class Etcd3Store implements EtcdStore {
     );
   }
 
+  async grantLease(seconds: number, signal?: AbortSignal): Promise<bigint> {
+    const answer = await this.#call((client, call) => client.leaseClient.leaseGrant({ TTL: seconds }, call), {
+      timeoutMs: this.#options.callMs,
+      signal,
+    });
+    return BigInt(answer.ID);
+  }
+
+  async renewLease(lease: bigint, signal?: AbortSignal): Promise<boolean> {
+    return this.#call((client, call) => renewOnce(client, call, lease), {
+      timeoutMs: this.#options.callMs,
+      signal,
+    });
+  }
+
+  async revokeLease(lease: bigint, signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#call((client, call) => client.leaseClient.leaseRevoke({ ID: String(lease) }, call), {
+        timeoutMs: this.#options.callMs,
+        signal,
+      });
+    } catch (error) {
+      if (!(error instanceof LeaseGoneError)) throw error;
+    }
+  }
+
   async close(): Promise<void> {
     this.#closed.abort(new UnavailableError('the store is closed'));
     const connecting = this.#connection;
@@ -188,11 +226,11 @@ class Etcd3Store implements EtcdStore {
     range: KeyRange,
     limit: number,
     revision: bigint | undefined,
-    signal: AbortSignal | undefined,
+    options: SnapshotOptions,
   ): Promise<Page> {
-    const limits = { timeoutMs: this.#options.pageMs, signal };
+    const limits = { timeoutMs: this.#options.pageMs, signal: options.signal };
     for (let keys = limit; ; keys = Math.max(1, keys >> 2)) {
-      const request = pageRequest(range, keys, revision);
+      const request = pageRequest(range, keys, revision, options);
       try {
         return pageOf(await this.#call((client, call) => client.kv.range(request, call), limits), keys);
       } catch (error) {

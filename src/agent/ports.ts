@@ -38,6 +38,15 @@ export interface StoreStatus {
   readonly revision: bigint;
 }
 
+export interface SnapshotOptions {
+  readonly revision?: bigint;
+  readonly signal?: AbortSignal;
+  /** The values are left out, and come as nothing. */
+  readonly keysOnly?: boolean;
+  /** Only keys that changed at this revision or later. */
+  readonly changedSince?: bigint;
+}
+
 /**
  * The store. Errors that cross the port are those of `error.ts` (UnavailableError, CompactedError, AuthError,
  * LimitError); nothing of the transport leaks out.
@@ -51,7 +60,7 @@ export interface EtcdStore {
   snapshot(
     ranges: readonly KeyRange[],
     onKv: (kv: Kv, range: number) => void,
-    options?: { readonly revision?: bigint; readonly signal?: AbortSignal },
+    options?: SnapshotOptions,
   ): Promise<bigint>;
   /**
    * Reads single keys, all at one revision (read-only transactions of at most 128 gets). Without `revision` linearizable.
@@ -82,6 +91,16 @@ export interface EtcdStore {
   status(signal?: AbortSignal): Promise<StoreStatus>;
   /** Ends everything, bounded in time, waiting for nobody. */
   close(): Promise<void>;
+}
+
+/** A store that can also tell who is alive. A lease is the server's: it lives on at least as long as it was asked to. */
+export interface LeaseStore extends EtcdStore {
+  /** A lease that ends after `seconds` without a renewal. */
+  grantLease(seconds: number, signal?: AbortSignal): Promise<bigint>;
+  /** Starts the lease's time again; false if it has ended. */
+  renewLease(lease: bigint, signal?: AbortSignal): Promise<boolean>;
+  /** Ends a lease, and with it the keys that were put with it. One that has ended is no error. */
+  revokeLease(lease: bigint, signal?: AbortSignal): Promise<void>;
 }
 
 /** Nanosecond times and identity of one name on disk, as `lstat` has them. */

@@ -31,7 +31,13 @@ export type Compare =
 
 /** One write of a transaction. A key may occur once in a transaction. */
 export type StoreOp =
-  | { readonly type: 'put'; readonly key: ByteString; readonly value: Uint8Array }
+  | {
+      readonly type: 'put';
+      readonly key: ByteString;
+      readonly value: Uint8Array;
+      /** The key goes when this lease does. */
+      readonly lease?: bigint;
+    }
   | { readonly type: 'delete'; readonly key: ByteString }
   | { readonly type: 'deleteRange'; readonly range: KeyRange };
 

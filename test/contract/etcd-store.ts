@@ -2,13 +2,13 @@
 
 import { expect } from 'chai';
 import { AgentError } from '../../src/agent/error.ts';
-import type { CommitResult, EtcdStore } from '../../src/agent/ports.ts';
+import type { CommitResult, LeaseStore } from '../../src/agent/ports.ts';
 import type { Compare, KeyRange, Kv, StoreOp } from '../../src/codec/kv.ts';
 import { followWatch } from '../support/watch-recorder.ts';
 
 /** A store under test. */
 export interface StoreSubject {
-  readonly store: EtcdStore;
+  readonly store: LeaseStore;
   /** Compacts the store up to a revision. */
   compact(revision: bigint): Promise<void>;
   close(): Promise<void>;
@@ -17,7 +17,7 @@ export interface StoreSubject {
 /** Declares the suite. `open` is called once; each test keeps to its own keys. */
 export function describeStore(open: (context: Mocha.Context) => Promise<StoreSubject>): void {
   let subject: StoreSubject;
-  let store: EtcdStore;
+  let store: LeaseStore;
   let tests = 0;
   /** Starts every key of the running test. */
   let own: string;
@@ -370,6 +370,52 @@ export function describeStore(open: (context: Mocha.Context) => Promise<StoreSub
     ): unknown {
       return { type: 'put', kv: { key: key(name), value: bytes(value), modRevision, createRevision } };
     }
+  });
+
+  describe('snapshot with less', () => {
+    it('leaves out the values, or what did not change, over many pages', async () => {
+      const names = Array.from({ length: 40 }, (_, i) => `k${String(i).padStart(2, '0')}`);
+      const first = await mustCommit(names.map((name) => put(name)));
+      const second = await mustCommit(names.filter((_, i) => i % 7 === 0).map((name) => put(name, 'new')));
+      const keys: Kv[] = [];
+      await store.snapshot([all()], (kv) => keys.push(kv), { keysOnly: true });
+      expect(keys.map((kv) => kv.key)).to.deep.equal(names.map(key));
+      expect(keys.every(({ value }) => value.length === 0)).to.equal(true);
+      expect(keys[0]).to.include({ createRevision: first, modRevision: second });
+      const changed: string[] = [];
+      await store.snapshot([all()], (kv) => changed.push(kv.key), { changedSince: second });
+      expect(changed).to.deep.equal(names.filter((_, i) => i % 7 === 0).map(key));
+      const none: string[] = [];
+      await store.snapshot([all()], (kv) => none.push(kv.key), { changedSince: second + 1n });
+      expect(none).to.deep.equal([]);
+    });
+  });
+
+  describe('leases', () => {
+    it('keeps keys for as long as the lease is renewed, and takes them when it is revoked', async () => {
+      const lease = await store.grantLease(60);
+      await mustCommit([{ ...put('mine'), lease } as StoreOp, put('other')]);
+      expect(await store.renewLease(lease)).to.equal(true);
+      await store.revokeLease(lease);
+      const { kvs } = await store.get([key('mine'), key('other')]);
+      expect(kvs.map((kv) => kv?.key)).to.deep.equal([undefined, key('other')]);
+      expect(await store.renewLease(lease)).to.equal(false);
+      await store.revokeLease(lease);
+      await expectError(
+        store.commit({ compares: [], ops: [{ ...put('late'), lease } as StoreOp] }),
+        'ERR_LEASE_GONE',
+      );
+    });
+
+    it('takes keys when the lease has run out', async () => {
+      const lease = await store.grantLease(1);
+      const revision = await mustCommit([{ ...put('mine'), lease } as StoreOp]);
+      const watch = followWatch(store, [all()], revision + 1n);
+      await watch.until('the key goes', () => watch.newest(0) > revision);
+      await watch.stop();
+      expect((await store.get([key('mine')])).kvs).to.deep.equal([undefined]);
+      expect(await store.renewLease(lease)).to.equal(false);
+    });
   });
 
   it('tells its version, its cluster, and a revision that moves with each write', async () => {

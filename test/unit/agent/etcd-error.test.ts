@@ -62,7 +62,7 @@ describe('errors of etcd', () => {
     [14, 'Last error: unable to verify the first certificate', 'ERR_AUTH', 'ERR_UNKNOWN_OUTCOME'],
     // Our own mistakes: nothing that the world may do, so no code.
     [3, 'etcdserver: duplicate key given in txn request', undefined, undefined],
-    [5, 'etcdserver: requested lease not found', undefined, undefined],
+    [5, 'etcdserver: requested lease not found', 'ERR_LEASE_GONE', 'ERR_LEASE_GONE'],
   ] as const) {
     it(`${code} "${details}" is ${ours ?? 'no failure of the world'}; of a transaction ${commits ?? 'neither'}`, () => {
       const error = grpcError(code, details);
