@@ -36,7 +36,8 @@ export interface GrpcStatus {
 export function statusOf(error: unknown): GrpcStatus | undefined {
   if (!(error instanceof Error)) return undefined;
   // The one error whose text etcd3 replaces by its own.
-  if (error instanceof EtcdLeaseInvalidError) return { code: NOT_FOUND, details: 'requested lease not found' };
+  if (error instanceof EtcdLeaseInvalidError)
+    return { code: NOT_FOUND, details: 'requested lease not found' };
   const text = /^(\d+) [A-Z_]+: (.*)$/s.exec(error.message);
   if (text === null) return undefined;
   return { code: Number(text[1]), details: text[2] ?? '' };

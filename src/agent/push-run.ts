@@ -18,7 +18,8 @@ import { orderPush } from '../reconcile/push-order.ts';
 import { BlockWriter, deleteKeys } from './blocks.ts';
 import { storeContent, type StoredContent } from './content.ts';
 import { deleteFileData } from './deleted-file.ts';
-import { AgentError, codeOf, DecodeError } from './error.ts';
+import { fenceKey } from './own-keys.ts';
+import { AgentError, AuthError, codeOf, DecodeError } from './error.ts';
 import type { IdPool } from './id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
 import { buildHold, removeHold, type HoldContext } from './push-hold.ts';
@@ -41,6 +42,9 @@ const MAX_UNREADY = 3;
 /** First and longest wait before a transaction that lost on accounts alone is built again, in milliseconds. */
 const JITTER_MS = 4;
 const MAX_JITTER_MS = 250;
+
+/** The fence takes one. */
+const FENCE_COMPARES = 1;
 
 type Groups = readonly (readonly PushChange[])[];
 type ReadyPlan = Extract<Plan, { status: 'plan' }>;
@@ -85,6 +89,8 @@ export class PushRun {
   #unready = 0;
   /** Something was stored before anything names it. */
   #isClaimed = false;
+  /** Mod revision of the fence before the first block was stored (ADR 7). */
+  #fence: bigint | undefined;
   /** A transaction was sent and its outcome is not known: what it names must stay. */
   #inDoubt = false;
   /** The outcome of an attempt was not known for a while: its inodes are not used again, whatever came of it. */
@@ -230,13 +236,33 @@ export class PushRun {
     if (this.#isClaimed && ready === undefined && relied !== undefined && 'key' in relied)
       this.#claim({ kind: 'fence', ...relied });
     try {
-      const result = await this.#store.commit(transaction, this.#options.signal);
+      const result = await this.#store.commit(this.#fenced(transaction), this.#options.signal);
       this.#inDoubt = result.outcome === 'lost' && result.ambiguous;
       if (this.#inDoubt) this.#wasInDoubt = true;
       return result;
     } catch (error) {
       this.#inDoubt = codeOf(error) === 'ERR_UNKNOWN_OUTCOME';
       throw error;
+    }
+  }
+
+  /** With the compare that no block without a name was deleted since ours were stored. */
+  #fenced(transaction: StoreTransaction): StoreTransaction {
+    if (this.#fence === undefined) return transaction;
+    const compare = { key: fenceKey(this.#volume.setting.uuid), modRevision: this.#fence };
+    return { ...transaction, compares: [...transaction.compares, compare] };
+  }
+
+  async #readFence(): Promise<void> {
+    if (this.#fence !== undefined) return;
+    const { signal } = this.#options;
+    const key = fenceKey(this.#volume.setting.uuid);
+    try {
+      const { kvs } = await this.#store.get([key], signal === undefined ? {} : { signal });
+      this.#fence = kvs[0]?.modRevision ?? 0n;
+    } catch (error) {
+      // A role that reaches the volume alone: then the age of what gc deletes is all there is.
+      if (!(error instanceof AuthError)) throw error;
     }
   }
 
@@ -271,7 +297,7 @@ export class PushRun {
         times: this.#options.times ?? false,
         xattrs: this.#options.xattrs ?? false,
         nowNs: this.#clock.nowNs(),
-        limits: LIMITS,
+        limits: { ...LIMITS, compares: LIMITS.compares - FENCE_COMPARES },
         ...how,
       });
       if (plan.status === 'plan') return plan;
@@ -311,6 +337,7 @@ export class PushRun {
     const changed = new Set<PushChange>();
     // Most files take one slice; those that take more ask for them.
     await this.#shared.slices.reserve(changes.filter(needsContent).length, signal);
+    if (!this.#inline && changes.some(needsContent)) await this.#readFence();
     const writer = new BlockWriter(this.#store, signal);
     try {
       for (const change of changes) {
@@ -338,6 +365,7 @@ export class PushRun {
 
   /** Stores the blocks that were kept for a transaction which has no room for them. */
   async #storeKept(changes: readonly PushChange[]): Promise<void> {
+    await this.#readFence();
     const writer = new BlockWriter(this.#store, this.#options.signal);
     try {
       for (const change of changes) {

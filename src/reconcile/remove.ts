@@ -1,6 +1,6 @@
 /** unlink and rmdir: names that go, to the trash or for good, and the inodes that lose their last one. */
 
-import { ByteWriter } from '../codec/bytes.ts';
+import { encodeTimeCounter } from '../codec/counter.ts';
 import { encodeDentry } from '../codec/dentry.ts';
 import { parentRange, xattrRange, type MetaKey } from '../codec/key.ts';
 import { NotEmpty, Stale } from './refusal.ts';
@@ -60,7 +60,7 @@ export function dropName(work: Work, place: Place, { ino, dentry }: Found): void
     if (attr.type === 'symlink') draft.delete({ kind: 'symlink', ino });
     if (attr.type === 'file') {
       // Its chunks and blocks wait for whoever handles this key (layout 11.3).
-      const seconds = encodeSeconds(nowNs / 1_000_000_000n);
+      const seconds = encodeTimeCounter(nowNs / 1_000_000_000n);
       draft.put({ kind: 'deletedFile', ino, length: attr.length }, seconds);
     }
     accounting.drop(attr);
@@ -88,8 +88,4 @@ function dropDirectory(work: Work, place: Place, { ino, dentry, attr }: Found): 
     draft.deleteRange(xattrRange(ino));
     accounting.drop(attr);
   }
-}
-
-function encodeSeconds(seconds: bigint): Uint8Array {
-  return new ByteWriter().i64be(seconds).finish();
 }

@@ -1,7 +1,6 @@
 /** All metadata of a volume as one revision had them, decoded: what an audit and a clean-up decide on. */
 
 import { decodeAttr, type Attr } from '../codec/attr.ts';
-import { ByteReader } from '../codec/bytes.ts';
 import {
   decodeCounter,
   decodeDirStat,
@@ -10,6 +9,7 @@ import {
   type DirStat,
   type Quota,
 } from '../codec/counter.ts';
+import { decodeDelayedSlices } from '../codec/delayed-slices.ts';
 import { decodeDentry, type Dentry } from '../codec/dentry.ts';
 import { DecodeError } from '../codec/error.ts';
 import { decodeKey, ROOT_INO, TRASH_INO, type MetaKey } from '../codec/key.ts';
@@ -79,8 +79,8 @@ export class VolumeFacts {
   readonly sustained: { readonly sid: bigint; readonly ino: bigint; readonly modRevision: bigint }[] = [];
   /** `SE`: seconds at which each session expires. */
   readonly sessions = new Map<bigint, Fact<bigint>>();
-  /** Sessions that have any key. */
-  readonly sessionIds = new Set<bigint>();
+  /** Sessions that have any key, and when one of those was written last. */
+  readonly sessionRevisions = new Map<bigint, bigint>();
   /** `N`: seconds at which each tree was begun. */
   readonly detached = new Map<bigint, Fact<bigint>>();
   /** `F` and `P`: inodes with locks, and the raw values. */
@@ -144,23 +144,23 @@ export class VolumeFacts {
       }
       case 'delayedSlices': {
         const { seconds, id } = key;
-        this.delayed.push({ value: { seconds, id, slices: decodeDelayed(raw) }, modRevision });
+        this.delayed.push({ value: { seconds, id, slices: decodeDelayedSlices(raw) }, modRevision });
         break;
       }
       case 'deletedFile':
         this.deleted.push({ value: decodeTimeCounter(raw), modRevision, ino: key.ino, length: key.length });
         break;
       case 'sustained':
-        this.sessionIds.add(key.sid);
+        this.#sawSession(key.sid, modRevision);
         this.sustained.push({ sid: key.sid, ino: key.ino, modRevision });
         break;
       case 'sessionExpire':
-        this.sessionIds.add(key.sid);
+        this.#sawSession(key.sid, modRevision);
         this.sessions.set(key.sid, { value: decodeTimeCounter(raw), modRevision });
         break;
       case 'sessionHeartbeat':
       case 'sessionInfo':
-        this.sessionIds.add(key.sid);
+        this.#sawSession(key.sid, modRevision);
         break;
       case 'detached':
         this.detached.set(key.ino, { value: decodeTimeCounter(raw), modRevision });
@@ -182,6 +182,11 @@ export class VolumeFacts {
       case 'unknown':
         break;
     }
+  }
+
+  #sawSession(sid: bigint, modRevision: bigint): void {
+    const before = this.sessionRevisions.get(sid) ?? 0n;
+    this.sessionRevisions.set(sid, before > modRevision ? before : modRevision);
   }
 
   attr(ino: bigint): Attr | undefined {
@@ -238,12 +243,4 @@ function within<K, L, V>(outer: Map<K, Map<L, V>>, key: K): Map<L, V> {
   const made = new Map<L, V>();
   outer.set(key, made);
   return made;
-}
-
-/** The value of an `L` key: 12 bytes a slice (layout 3). Throws `DecodeError`. */
-function decodeDelayed(raw: Uint8Array): SliceName[] {
-  const reader = new ByteReader(raw, 'delayed slices');
-  const slices: SliceName[] = [];
-  while (reader.remaining > 0) slices.push({ id: reader.u64be(), size: reader.u32be() });
-  return slices;
 }

@@ -11,6 +11,7 @@ import type { Kv } from '../../src/codec/kv.ts';
 import { systemClock } from '../../src/agent/clock.ts';
 import { UnavailableError } from '../../src/agent/error.ts';
 import type { EtcdStore } from '../../src/agent/ports.ts';
+import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
 import { Pusher, type ChangeOutcome, type PushOptions } from '../../src/agent/push.ts';
 import { InodeIndex } from '../../src/reconcile/inode-index.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
@@ -144,6 +145,21 @@ describe('Pusher', () => {
         },
       });
       expect(kinds(outcomes)).to.deep.equal(['lost']);
+    });
+
+    it('loses when a clean-up took its blocks before they had a name, and passes when it stores them again', async () => {
+      await volume.push(volume.make('f', file('one')));
+      const change = volume.edit('f', file(LARGE));
+      const { outcomes } = await meddled([change], {
+        beforeCommit: async () => {
+          const { store, volume: opened } = volume;
+          const context = { store, volume: opened, clock: systemClock, guard: [] };
+          const { blocks } = await cleanUp(context, { minAge: 0, dryRun: false });
+          expect(blocks).to.be.greaterThan(0);
+        },
+      });
+      expect(kinds(outcomes)).to.deep.equal(['lost']);
+      await volume.push(change);
     });
 
     it('loses when the name was taken meanwhile', async () => {

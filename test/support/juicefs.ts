@@ -20,6 +20,8 @@ export interface Mount {
   readonly dir: string;
   /** Unmounts and waits until the client has closed its session. */
   close(): Promise<void>;
+  /** Kills the client with all its processes; its session and what it had not flushed are left as they are. */
+  kill(): Promise<void>;
 }
 
 /** One line of a mount's tree, without times and inodes. */
@@ -101,6 +103,12 @@ export class Juicefs {
         if (child.exitCode === null) await ended(child);
         rmSync(folder, { recursive: true, force: true });
       },
+      async kill() {
+        for (const pid of processesOf(dir)) process.kill(pid, 'SIGKILL');
+        await ended(child);
+        await once(spawn('umount', ['-l', dir], { stdio: 'ignore' }), 'close');
+        rmSync(folder, { recursive: true, force: true });
+      },
     };
   }
 
@@ -124,6 +132,19 @@ export class Juicefs {
     };
     return { leaked: count(/(\d+) leaked/), pending: count(/(\d+) pending delete/), line };
   }
+}
+
+/** The processes whose command line names this mount, which is like no other. */
+function processesOf(dir: string): number[] {
+  return readdirSync('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      return readFileSync(`/proc/${name}/cmdline`, 'latin1').includes(dir) ? [Number(name)] : [];
+    } catch {
+      // It ended meanwhile.
+      return [];
+    }
+  });
 }
 
 function isMounted(dir: string): boolean {

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { parseMetaUrl, type MetaAddress } from '../../src/codec/url.ts';
 import { systemClock } from '../../src/agent/clock.ts';
 import { etcdStore } from '../../src/agent/etcd.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { LeaseStore } from '../../src/agent/ports.ts';
 import { Pusher, type PushOptions, type PushOutcome } from '../../src/agent/push.ts';
 import { format, type FormatOptions } from '../../src/agent/verbs/format.ts';
 import type { Output, VerbContext } from '../../src/agent/verbs/context.ts';
@@ -92,12 +92,12 @@ export function verbContext(server: EtcdServer, path: string): TestContext {
 export class TestVolume {
   readonly url: string;
   readonly address: MetaAddress;
-  readonly store: EtcdStore;
+  readonly store: LeaseStore;
   readonly volume: Volume;
   readonly pusher: Pusher;
   readonly tree = new Map<Path, Entry>();
 
-  private constructor(url: string, address: MetaAddress, store: EtcdStore, volume: Volume) {
+  private constructor(url: string, address: MetaAddress, store: LeaseStore, volume: Volume) {
     this.url = url;
     this.address = address;
     this.store = store;

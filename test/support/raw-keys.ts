@@ -2,7 +2,7 @@
 
 import { systemClock } from '../../src/agent/clock.ts';
 import { etcdStore } from '../../src/agent/etcd.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { EtcdStore, LeaseStore } from '../../src/agent/ports.ts';
 import type { ByteString, StoreEvent, StoreOp } from '../../src/codec/kv.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
 import type { EtcdServer } from './etcd.ts';
@@ -43,7 +43,7 @@ export function asOps(prefix: ByteString, events: readonly StoreEvent[]): StoreO
 /** A captured volume in an etcd; two of them have the same keys. */
 export interface LoadedVolume {
   readonly url: string;
-  readonly store: EtcdStore;
+  readonly store: LeaseStore;
   /** What every metadata key starts with. */
   readonly prefix: ByteString;
   /** Closes the store and removes all keys of the capture. */

@@ -5,7 +5,7 @@ import type { ByteString } from '../../codec/kv.ts';
 import type { MetaAddress } from '../../codec/url.ts';
 import type { Path } from '../../reconcile/entry.ts';
 import { ConfigError } from '../error.ts';
-import type { Clock, EtcdStore } from '../ports.ts';
+import type { Clock, LeaseStore } from '../ports.ts';
 
 /** A stream to print to; `write` returns false when it wants to be waited for (`drain`), as Node's streams do. */
 export interface Output {
@@ -14,7 +14,7 @@ export interface Output {
 }
 
 export interface VerbContext {
-  readonly store: EtcdStore;
+  readonly store: LeaseStore;
   readonly address: MetaAddress;
   readonly clock: Clock;
   readonly out: Output;

@@ -3,9 +3,11 @@
 import type { Options } from 'yargs';
 
 import { cat } from './cat.ts';
+import { parseDuration } from '../options.ts';
 import { bytesOfText, type VerbContext } from './context.ts';
 import { format } from './format.ts';
 import { fsck } from './fsck.ts';
+import { gc } from './gc.ts';
 import { importDir } from './import.ts';
 import { ls } from './ls.ts';
 import { put } from './put.ts';
@@ -125,5 +127,27 @@ export const VERBS: readonly Verb[] = [
     },
     run: (context, _args, options) =>
       fsck(context, { repair: options['repair'] === true, json: options['json'] === true }),
+  },
+  {
+    name: 'gc',
+    usage: 'gc META-URL [--dry-run]',
+    help: 'Remove what is left over: old trash, dead sessions, lost blocks.',
+    arguments: { least: 0, most: 0 },
+    options: {
+      'dry-run': { type: 'boolean', default: false, describe: 'Only say what would be removed.' },
+      'min-age': {
+        type: 'string',
+        default: '1h',
+        describe:
+          'How long nothing must have named what goes; 0: no time, for a volume that nobody writes to.',
+      },
+      json: { type: 'boolean', default: false, describe: 'One JSON object.' },
+    },
+    run: (context, _args, options) =>
+      gc(context, {
+        dryRun: options['dry-run'] === true,
+        json: options['json'] === true,
+        minAge: Math.ceil(parseDuration('min-age', String(options['min-age'])) / 1000),
+      }),
   },
 ];

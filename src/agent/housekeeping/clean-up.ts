@@ -1,0 +1,286 @@
+/** One clean-up of a volume: names and inodes first, then references, and blocks last. May be stopped and run again anywhere. */
+
+import { chunkRange, decodeKey } from '../../codec/key.ts';
+import {
+  dropDeleted,
+  dropDetached,
+  dropDetachedRoot,
+  dropHeld,
+  dropLocks,
+  dropSession,
+  dropUnnamed,
+  hasLock,
+  purge,
+  purgeHour,
+  releaseChunk,
+  releaseDelayed,
+} from '../../reconcile/cleanup-operations.ts';
+import {
+  planCleanup,
+  planSlices,
+  unnamedBlocks,
+  type Job,
+  type PlacedInode,
+} from '../../reconcile/cleanup.ts';
+import type { VolumeFacts } from '../../reconcile/volume-facts.ts';
+import type { Work } from '../../reconcile/work.ts';
+import { safeRevision } from './age.ts';
+import { readFacts } from './read-volume.ts';
+import { listBlocks, sweep } from './sweep.ts';
+import { transact, type CleanupContext, type DeletedFile, type Outcome } from './transact.ts';
+
+/** What was done, or with `dryRun` would be: how many of each. */
+export interface CleanupReport {
+  sessions: number;
+  /** Files that a dead session had held open. */
+  held: number;
+  trashEntries: number;
+  trashHours: number;
+  /** Inodes of trees that were never attached. */
+  detached: number;
+  unnamed: number;
+  /** `L` keys. */
+  delayed: number;
+  /** Files whose data were deleted. */
+  files: number;
+  /** Slices whose blocks went because nothing refers to them any more. */
+  slices: number;
+  /** Counts that were put right or were of no use. */
+  counts: number;
+  /** Blocks that nothing had ever named. */
+  blocks: number;
+  /** Those that may still be on their way to a name. */
+  youngBlocks: number;
+  /** What could not be done, and why; a phrase each. */
+  readonly left: string[];
+}
+
+export interface CleanupOptions {
+  /** Seconds that something which nothing names must have been so. */
+  readonly minAge: number;
+  readonly dryRun: boolean;
+}
+
+/** Names that go in one transaction. */
+const NAMES_AT_ONCE = 10;
+const LOCKS_AT_ONCE = 50;
+
+export async function cleanUp(context: CleanupContext, options: CleanupOptions): Promise<CleanupReport> {
+  const { store, volume, clock, signal } = context;
+  const report = emptyReport();
+  const safe = await safeRevision(context, options.minAge, options);
+  const { facts, revision } = await readFacts(store, volume, signal);
+  const { trashDays } = volume.setting;
+  const jobs = planCleanup({ facts, nowNs: clock.nowNs(), trashDays, safeRevision: safe });
+  if (options.dryRun) {
+    for (const job of jobs) foresee(report, job);
+    const slices = planSlices(facts, safe);
+    report.slices += slices.dead.length + slices.forgotten.length;
+    report.counts += slices.redundant.length + slices.tooLow.length;
+    const blocks = unnamedBlocks(facts, await listBlocks(context, revision), safe);
+    report.blocks += blocks.old.length;
+    report.youngBlocks += blocks.young;
+    return report;
+  }
+  const run = new CleanupRun(context, facts, report);
+  for (const job of jobs) await run.do(job);
+  await run.deleteOwn();
+  await sweep(context, safe, report);
+  return report;
+}
+
+function emptyReport(): CleanupReport {
+  return {
+    sessions: 0,
+    held: 0,
+    trashEntries: 0,
+    trashHours: 0,
+    detached: 0,
+    unnamed: 0,
+    delayed: 0,
+    files: 0,
+    slices: 0,
+    counts: 0,
+    blocks: 0,
+    youngBlocks: 0,
+    left: [],
+  };
+}
+
+function foresee(report: CleanupReport, job: Job): void {
+  switch (job.kind) {
+    case 'held':
+      report.held += 1;
+      break;
+    case 'session':
+      report.sessions += 1;
+      break;
+    case 'trash':
+      report.trashEntries += job.names.length;
+      break;
+    case 'hour':
+      report.trashHours += 1;
+      break;
+    case 'detached':
+      report.detached += job.names.length + 1;
+      break;
+    case 'unnamed':
+      report.unnamed += 1;
+      break;
+    case 'delayed':
+      report.delayed += 1;
+      break;
+    case 'data':
+      report.files += 1;
+      break;
+  }
+}
+
+/** The jobs of one reading. */
+class CleanupRun {
+  readonly #context: CleanupContext;
+  readonly #facts: VolumeFacts;
+  readonly #report: CleanupReport;
+  /** Files that this run took the inode of. */
+  readonly #deleted: DeletedFile[] = [];
+
+  constructor(context: CleanupContext, facts: VolumeFacts, report: CleanupReport) {
+    this.#context = context;
+    this.#facts = facts;
+    this.#report = report;
+  }
+
+  async do(job: Job): Promise<void> {
+    const report = this.#report;
+    switch (job.kind) {
+      case 'held':
+        report.held += await this.#run(`inode ${job.ino}`, (work) => dropHeld(work, job));
+        break;
+      case 'session':
+        report.sessions += await this.#dropSession(job.sid, job.expiry);
+        break;
+      case 'trash':
+        report.trashEntries += await this.#runMany(job.names, (work, names) => {
+          for (const { place, ino } of names) purge(work, place, ino);
+        });
+        break;
+      case 'hour':
+        report.trashHours += await this.#run(`.trash/${job.name}`, (work) =>
+          purgeHour(work, job.name, job.ino),
+        );
+        break;
+      case 'detached':
+        report.detached += await this.#runMany(job.names, (work, names) =>
+          dropDetached(work, job.root, names),
+        );
+        report.detached += await this.#run(`inode ${job.root}`, (work) => dropDetachedRoot(work, job.root));
+        break;
+      case 'unnamed':
+        report.unnamed += await this.#run(`inode ${job.ino}`, (work) =>
+          dropUnnamed(work, job.ino, job.modRevision),
+        );
+        break;
+      case 'delayed':
+        for (let more = true; more;) {
+          more = false;
+          const done = await this.#run(`delayed slices ${job.id}`, (work) => {
+            more = releaseDelayed(work, job.seconds, job.id);
+          });
+          if (done === 0) return;
+        }
+        report.delayed += 1;
+        break;
+      case 'data':
+        report.files += await this.#deleteData(job);
+        break;
+    }
+  }
+
+  /** The data of files that this run took the inode of: nobody else has to wait for an hour. */
+  async deleteOwn(): Promise<void> {
+    for (const file of this.#deleted.splice(0)) this.#report.files += await this.#deleteData(file);
+  }
+
+  async #dropSession(sid: bigint, expiry: bigint): Promise<number> {
+    const locks = this.#facts.locks.filter(({ key, raw }) => hasLock(sid, key, raw)).map(({ key }) => key);
+    for (let at = 0; at < locks.length; at += LOCKS_AT_ONCE) {
+      const some = locks.slice(at, at + LOCKS_AT_ONCE);
+      if ((await this.#run(`locks of session ${sid}`, (work) => dropLocks(work, sid, expiry, some))) === 0)
+        return 0;
+    }
+    return this.#run(`session ${sid}`, (work) => dropSession(work, sid, expiry));
+  }
+
+  /** References first, chunk by chunk; blocks are deleted by the sweep, which looks at everything once more. */
+  async #deleteData({ ino, length }: DeletedFile): Promise<number> {
+    for (const index of await this.#chunksOf(ino)) {
+      for (let more = true; more;) {
+        more = false;
+        const done = await this.#run(`data of inode ${ino}`, (work) => {
+          more = releaseChunk(work, ino, index);
+        });
+        if (done === 0) return 0;
+      }
+    }
+    return this.#run(`data of inode ${ino}`, (work) => dropDeleted(work, ino, length));
+  }
+
+  /** As they are now: the reading may be older than the last write to the file. */
+  async #chunksOf(ino: bigint): Promise<readonly number[]> {
+    const { store, volume, signal } = this.#context;
+    const { start, end } = chunkRange(ino);
+    const indexes: number[] = [];
+    await store.snapshot(
+      [{ start: volume.prefix + start, end: volume.prefix + end }],
+      (kv) => {
+        const key = decodeKey(kv.key.slice(volume.prefix.length));
+        if (key.kind === 'chunk') indexes.push(key.index);
+      },
+      { keysOnly: true, ...(signal === undefined ? {} : { signal }) },
+    );
+    return indexes;
+  }
+
+  /** Several names in one transaction, and one by one where that does not work. How many are done. */
+  async #runMany(
+    names: readonly PlacedInode[],
+    decide: (work: Work, names: readonly PlacedInode[]) => void,
+  ): Promise<number> {
+    let done = 0;
+    for (let at = 0; at < names.length; at += NAMES_AT_ONCE) {
+      const some = names.slice(at, at + NAMES_AT_ONCE);
+      const outcome = await transact(this.#context, (work) => decide(work, some));
+      if (outcome.outcome === 'done') {
+        this.#note(outcome, '');
+        done += some.length;
+        continue;
+      }
+      for (const one of some) {
+        const what = `entry ${one.place.name}`;
+        done += await this.#run(what, (work) => decide(work, [one]));
+      }
+    }
+    return done;
+  }
+
+  /** Runs one decision; 1 if it was done. */
+  async #run(what: string, decide: (work: Work) => void): Promise<number> {
+    return this.#note(await transact(this.#context, decide), what);
+  }
+
+  #note(outcome: Outcome, what: string): number {
+    switch (outcome.outcome) {
+      case 'done':
+        this.#deleted.push(...outcome.deleted);
+        return 1;
+      case 'stale':
+        return 0;
+      case 'refused':
+        this.#report.left.push(`${what}: ${outcome.reason}`);
+        return 0;
+      case 'lost':
+        this.#report.left.push(`${what}: others write the same keys all the time`);
+        return 0;
+    }
+  }
+}

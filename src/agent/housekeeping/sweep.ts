@@ -1,0 +1,177 @@
+/**
+ * Deletes blocks: of slices that are counted down to nothing, and those that nothing has ever named. The only place where
+ * the clean-up deletes a block, always after all of the metadata were read once more (ADR 7).
+ */
+
+import { blockRange, parseBlockKey } from '../../codec/block.ts';
+import { prefixRange } from '../../codec/bytes.ts';
+import { encodeCounter } from '../../codec/counter.ts';
+import type { MetaKey } from '../../codec/key.ts';
+import type { ByteString, Compare, KeyRange, StoreOp } from '../../codec/kv.ts';
+import { planSlices, unnamedBlocks, type ListedBlock } from '../../reconcile/cleanup.ts';
+import { VolumeFacts, type SliceName } from '../../reconcile/volume-facts.ts';
+import { keysOfSlice } from '../blocks.ts';
+import { fenceKey } from '../own-keys.ts';
+import type { CleanupReport } from './clean-up.ts';
+import { readFacts } from './read-volume.ts';
+import { requireGuard, type CleanupContext } from './transact.ts';
+
+/** Keys of one transaction. */
+const AT_ONCE = 100;
+/** Looks at what is new before blocks are left for the next run. */
+const LOOKS = 20;
+
+export async function sweep(context: CleanupContext, safe: bigint, report: CleanupReport): Promise<void> {
+  const { store, volume, signal } = context;
+  const { facts, revision } = await readFacts(store, volume, signal);
+  const { dead, redundant, tooLow, forgotten } = planSlices(facts, safe);
+  for (const { count, ...slice } of tooLow) {
+    if ((await setCount(context, slice, count - 1n, revision)) !== undefined) report.counts += 1;
+    else report.left.push(`slice ${slice.id} is counted too low`);
+  }
+  for (const slice of dead) if (await deleteSlice(context, slice)) report.slices += 1;
+  for (const slice of redundant) if (await deleteCount(context, slice)) report.counts += 1;
+  for (const slice of forgotten) {
+    const modRevision = await setCount(context, slice, -1n, revision);
+    if (modRevision === undefined) report.left.push(`slice ${slice.id} is counted and named by nothing`);
+    else if (await deleteSlice(context, { ...slice, modRevision })) report.slices += 1;
+  }
+  const { old, young } = unnamedBlocks(facts, await listBlocks(context, revision), safe);
+  report.youngBlocks += young;
+  for (let at = 0; at < old.length; at += AT_ONCE) {
+    const some = old.slice(at, at + AT_ONCE);
+    const done = await deleteUnnamed(context, some, revision);
+    report.blocks += done;
+    if (done < some.length)
+      report.left.push(`${some.length - done} blocks that got a name, or that others wrote beside`);
+  }
+}
+
+/** The keys of all blocks at a revision, without their values. */
+export async function listBlocks(
+  { store, volume, signal }: CleanupContext,
+  revision: bigint,
+): Promise<ListedBlock[]> {
+  const blocks: ListedBlock[] = [];
+  await store.snapshot(
+    [blockRange(volume.setting.name)],
+    ({ key, modRevision }) => {
+      const block = parseBlockKey(volume.blocks, key);
+      if (block !== undefined) blocks.push({ key, id: block.id, modRevision });
+    },
+    { revision, keysOnly: true, ...(signal === undefined ? {} : { signal }) },
+  );
+  return blocks;
+}
+
+type CountedSlice = SliceName & { readonly modRevision: bigint };
+
+/** Everything that can name a slice: chunks, and slices whose end is delayed. */
+function namingRanges(prefix: ByteString): readonly KeyRange[] {
+  return [prefixRange(`${prefix}A`), prefixRange(`${prefix}L`)];
+}
+
+function countKey({ id, size }: SliceName): MetaKey {
+  return { kind: 'sliceRef', id, size };
+}
+
+/** Sets a count that was wrong when everything was read; its new mod revision, or `undefined` if something is newer. */
+async function setCount(
+  { store, volume, guard, signal }: CleanupContext,
+  slice: CountedSlice,
+  value: bigint,
+  revision: bigint,
+): Promise<bigint | undefined> {
+  const key = volume.keyOf(countKey(slice));
+  const result = await store.commit(
+    {
+      compares: [
+        ...guard,
+        { key, modRevision: slice.modRevision },
+        ...namingRanges(volume.prefix).map((range): Compare => ({ range, maxModRevision: revision })),
+      ],
+      ops: [{ type: 'put', key, value: encodeCounter(value) }],
+    },
+    signal,
+  );
+  if (result.outcome === 'committed') return result.revision;
+  requireGuard(guard, result.current);
+  return undefined;
+}
+
+async function deleteCount(
+  { store, volume, guard, signal }: CleanupContext,
+  slice: CountedSlice,
+): Promise<boolean> {
+  const key = volume.keyOf(countKey(slice));
+  const compares = [...guard, { key, modRevision: slice.modRevision }];
+  const result = await store.commit({ compares, ops: [{ type: 'delete', key }] }, signal);
+  if (result.outcome === 'lost') requireGuard(guard, result.current);
+  return result.outcome === 'committed';
+}
+
+/**
+ * Blocks first, then the count, each time comparing the count: whoever names the slice once more counts it up in the same
+ * transaction.
+ */
+async function deleteSlice(context: CleanupContext, slice: CountedSlice): Promise<boolean> {
+  const { store, volume, guard, signal } = context;
+  const key = volume.keyOf(countKey(slice));
+  const keys = keysOfSlice(volume.blocks, slice.id, slice.size, volume.setting.blockSizeBytes);
+  for (let at = 0; at < keys.length; at += AT_ONCE) {
+    const result = await store.commit(
+      {
+        compares: [...guard, { key, modRevision: slice.modRevision }],
+        ops: keys.slice(at, at + AT_ONCE).map((one): StoreOp => ({ type: 'delete', key: one })),
+      },
+      signal,
+    );
+    if (result.outcome === 'committed') continue;
+    requireGuard(guard, result.current);
+    return false;
+  }
+  return deleteCount(context, slice);
+}
+
+/**
+ * Deletes blocks that nothing named at a revision. What is newer in the metadata is read until a transaction passes in
+ * which nothing is newer still: then nothing names them at the moment in which they go. Every such transaction writes
+ * the fence, so that a writer who stored blocks before it, and compares the fence, stores them again.
+ */
+async function deleteUnnamed(
+  context: CleanupContext,
+  blocks: readonly ListedBlock[],
+  readAt: bigint,
+): Promise<number> {
+  const { store, volume, guard, signal } = context;
+  const ranges = namingRanges(volume.prefix);
+  let left = [...blocks];
+  let revision = readAt;
+  for (let looks = 0; looks < LOOKS && left.length > 0; looks += 1) {
+    const compares: Compare[] = [
+      ...guard,
+      ...left.map(({ key, modRevision }): Compare => ({ key, modRevision })),
+      ...ranges.map((range): Compare => ({ range, maxModRevision: revision })),
+    ];
+    const ops: StoreOp[] = [
+      ...left.map(({ key }): StoreOp => ({ type: 'delete', key })),
+      { type: 'put', key: fenceKey(volume.setting.uuid), value: new Uint8Array() },
+    ];
+    const result = await store.commit({ compares, ops }, signal);
+    if (result.outcome === 'committed') return left.length;
+    requireGuard(guard, result.current);
+    const facts = new VolumeFacts();
+    const since = revision + 1n;
+    revision = await store.snapshot(
+      ranges,
+      (kv) => facts.add({ ...kv, key: kv.key.slice(volume.prefix.length) }),
+      { changedSince: since, ...(signal === undefined ? {} : { signal }) },
+    );
+    const named = new Set([...facts.countReferences().values()].map(({ id }) => id));
+    left = left.filter(({ key, id, modRevision }) => {
+      const now = result.current.get(key);
+      return now !== undefined && now.modRevision === modRevision && !named.has(id);
+    });
+  }
+  return 0;
+}

@@ -1,0 +1,197 @@
+/** `gc` on garbage that the real client made: nothing is left over, everything is counted, and the real client agrees. */
+
+import { expect } from 'chai';
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { systemClock } from '../../src/agent/clock.ts';
+import { cleanUp, type CleanupReport } from '../../src/agent/housekeeping/clean-up.ts';
+import type { Clock } from '../../src/agent/ports.ts';
+import { encodeAttr } from '../../src/codec/attr.ts';
+import { blockKey } from '../../src/codec/block.ts';
+import { encodeCounter, encodeTimeCounter } from '../../src/codec/counter.ts';
+import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { Juicefs, treeOfMount, type Mount } from '../support/juicefs.ts';
+import { attrOf } from '../support/meta.ts';
+import { TestVolume } from '../support/pushing.ts';
+import { writeKeys } from '../support/raw-keys.ts';
+import { recount } from '../support/recount.ts';
+import { needFuse } from '../support/tools.ts';
+import { until } from '../support/until.ts';
+
+const DAYS_NS = 24n * 3600n * 1_000_000_000n;
+
+/** The real clock, some days on. */
+function daysLater(days: number): Clock {
+  return { ...systemClock, nowNs: () => systemClock.nowNs() + BigInt(days) * DAYS_NS };
+}
+
+describe('gc', function () {
+  this.timeout(120_000);
+  let server: EtcdServer;
+  let juicefs: Juicefs;
+  let volume: TestVolume;
+  let mount: Mount | undefined;
+
+  before(async function () {
+    juicefs = new Juicefs(this);
+    needFuse(this);
+    server = await startEtcd();
+  });
+  afterEach(async () => {
+    await mount?.close();
+    mount = undefined;
+    await volume?.store.close();
+  });
+  after(async () => server?.stop());
+
+  const path = (name: string): string => join(mount?.dir ?? '', name);
+
+  async function clean(clock: Clock, minAge = 0): Promise<CleanupReport> {
+    const { store, volume: opened } = volume;
+    return cleanUp({ store, volume: opened, clock, guard: [] }, { minAge, dryRun: false });
+  }
+
+  async function keysBelow(prefix: string): Promise<number> {
+    let keys = 0;
+    const start = volume.address.prefix + prefix;
+    const end = start.slice(0, -1) + String.fromCharCode(start.charCodeAt(start.length - 1) + 1);
+    await volume.store.snapshot([{ start, end }], () => (keys += 1));
+    return keys;
+  }
+
+  async function expectClean(): Promise<void> {
+    expect(await recount(volume.store, volume.address.prefix)).to.deep.equal([]);
+    await juicefs.fsck(volume.url);
+    expect(await juicefs.gc(volume.url)).to.include({ leaked: 0, pending: 0 });
+  }
+
+  function makeFiles(): void {
+    mkdirSync(path('keep'));
+    writeFileSync(path('keep/file'), 'kept\n');
+    linkSync(path('keep/file'), path('keep/linked'));
+    mkdirSync(path('gone'));
+    mkdirSync(path('gone/below'));
+    for (let i = 0; i < 15; i += 1) writeFileSync(path(`gone/below/${i}`), `content ${i}\n`);
+    symlinkSync('nowhere', path('gone/link'));
+    linkSync(path('keep/file'), path('gone/third'));
+    writeFileSync(path('gone/large'), Buffer.alloc(300_000, 'large'));
+    // Many records of one chunk: compaction replaces them, and delays the end of what they named.
+    const fd = openSync(path('keep/log'), 'w');
+    for (let i = 0; i < 8; i += 1) {
+      writeSync(fd, `line ${i}\n`);
+      fsyncSync(fd);
+    }
+    closeSync(fd);
+    rmSync(path('gone'), { recursive: true });
+  }
+
+  it('empties the trash once it is old enough, and not before', async () => {
+    volume = await TestVolume.format(server, { name: 'gc-trash', trashDays: 1, blockSizeKiB: 64 });
+    mount = await juicefs.mount(volume.url, ['--heartbeat', '3']);
+    makeFiles();
+    const shown = treeOfMount(mount.dir);
+    await mount.close();
+    mount = undefined;
+    const trashed = await keysBelow('A');
+    expect(await clean(daysLater(1))).to.deep.include({ trashEntries: 0, trashHours: 0, left: [] });
+    expect(await keysBelow('A')).to.equal(trashed);
+    await expectClean();
+    const report = await clean(daysLater(2));
+    expect(report).to.deep.include({ left: [], trashHours: 1, trashEntries: 20, files: 16 });
+    await expectClean();
+    expect(await keysBelow('D')).to.equal(0);
+    expect(await keysBelow('L')).to.equal(0);
+    mount = await juicefs.mount(volume.url, ['--read-only', '--no-bgjob']);
+    const now = treeOfMount(mount.dir);
+    // A name in the trash counted as a link.
+    expect([...now.keys()]).to.deep.equal([...shown.keys()]);
+    expect([...now.values()].map(({ content }) => content)).to.deep.equal(
+      [...shown.values()].map(({ content }) => content),
+    );
+  });
+
+  it('ends the session of a killed mount, its locks, and the files that it held open without names', async () => {
+    volume = await TestVolume.format(server, { name: 'gc-killed', trashDays: 0, blockSizeKiB: 64 });
+    mount = await juicefs.mount(volume.url, ['--heartbeat', '3']);
+    makeFiles();
+    const held = openSync(path('held'), 'w');
+    writeSync(held, Buffer.alloc(200_000, 'held'));
+    fsyncSync(held);
+    unlinkSync(path('held'));
+    const { prefix } = volume.address;
+    await until(
+      'what the mount did is counted',
+      async () => (await recount(volume.store, prefix)).length === 0,
+    );
+    expect(await keysBelow('SS')).to.equal(1);
+    await mount.kill();
+    expect(() => closeSync(held)).to.throw('ENOTCONN');
+    mount = undefined;
+    // Alive for all that others can know.
+    expect(await clean(systemClock)).to.deep.include({ sessions: 0, held: 0 });
+    expect(await clean(daysLater(1))).to.deep.include({ sessions: 1, held: 1, left: [] });
+    expect(await keysBelow('S')).to.equal(0);
+    await expectClean();
+  });
+
+  it('removes what killed writers left: unnamed inodes, detached trees, lost blocks, counts', async () => {
+    volume = await TestVolume.format(server, { name: 'gc-lost', trashDays: 1, blockSizeKiB: 64 });
+    mount = await juicefs.mount(volume.url, ['--heartbeat', '3']);
+    makeFiles();
+    await mount.close();
+    mount = undefined;
+    await clean(daysLater(3));
+    const { store, volume: opened } = volume;
+    const { kvs } = await store.get(
+      ['usedSpace', 'totalInodes'].map((name) => opened.keyOf({ kind: 'counter', name })),
+    );
+    const [space = 0n, inodes = 0n] = kvs.map((kv) => Buffer.from(kv?.value ?? []).readBigInt64LE());
+    const put = (key: Parameters<typeof opened.keyOf>[0], value: Uint8Array) =>
+      ({ type: 'put', key: opened.keyOf(key), value }) as const;
+    const dentry = Buffer.from('010000000000000bba', 'hex');
+    await writeKeys(store, [
+      put({ kind: 'attr', ino: 3000n }, encodeAttr(attrOf('file', { length: 5n }))),
+      put({ kind: 'xattr', ino: 3000n, name: 'user.x' }, new Uint8Array(1)),
+      put({ kind: 'attr', ino: 3001n }, encodeAttr(attrOf('directory', { nlink: 2, parent: 0n }))),
+      put({ kind: 'detached', ino: 3001n }, encodeTimeCounter(1n)),
+      put({ kind: 'attr', ino: 3002n }, encodeAttr(attrOf('file', { parent: 3001n }))),
+      put({ kind: 'dentry', parent: 3001n, name: 'f' }, new Uint8Array(dentry)),
+      put({ kind: 'counter', name: 'usedSpace' }, encodeCounter(space + 3n * 4096n)),
+      put({ kind: 'counter', name: 'totalInodes' }, encodeCounter(inodes + 3n)),
+      put({ kind: 'sliceRef', id: 4000n, size: 5 }, encodeCounter(-1n)),
+      put({ kind: 'sliceRef', id: 4001n, size: 5 }, encodeCounter(2n)),
+      ...[4000n, 4001n, 4002n].map((id) => {
+        return { type: 'put', key: blockKey(opened.blocks, id, 0, 5), value: new Uint8Array(5) } as const;
+      }),
+    ]);
+    // Nothing of it is old, by the store's own measure.
+    expect(await clean(systemClock, 3600)).to.deep.include({
+      unnamed: 0,
+      blocks: 0,
+      youngBlocks: 1,
+      slices: 1,
+    });
+    expect(await clean(systemClock)).to.deep.include({
+      ...{ unnamed: 1, detached: 0, blocks: 1, youngBlocks: 0, slices: 1, files: 1, left: [] },
+    });
+    await expectClean();
+    expect(await clean(systemClock)).to.deep.include({
+      unnamed: 0,
+      detached: 0,
+      blocks: 0,
+      slices: 0,
+      files: 0,
+    });
+  });
+});
