@@ -1,9 +1,9 @@
 /** A volume's metadata in memory, changed by the planner's transactions alone. */
 
 import { decodeAttr, encodeAttr, type Attr } from '../../src/codec/attr.ts';
-import { decodeQuota, encodeDirStat, encodeQuota, type Quota } from '../../src/codec/counter.ts';
+import { allocated, decodeQuota, encodeDirStat, encodeQuota, type Quota } from '../../src/codec/counter.ts';
 import { decodeDentry } from '../../src/codec/dentry.ts';
-import { encodeKey, ROOT_INO, type MetaKey } from '../../src/codec/key.ts';
+import { decodeKey, encodeKey, ROOT_INO, TRASH_INO, type MetaKey } from '../../src/codec/key.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import type { Entry, Path } from '../../src/reconcile/entry.ts';
 import type { MetaKv, MetaView } from '../../src/reconcile/meta-view.ts';
@@ -18,6 +18,21 @@ import { needsInode, type PushChange } from '../../src/reconcile/push-change.ts'
 import { orderPush } from '../../src/reconcile/push-order.ts';
 import { attrOf } from './meta.ts';
 
+interface Usage {
+  readonly space: bigint;
+  readonly inodes: bigint;
+}
+
+const NOTHING: Usage = { space: 0n, inodes: 0n };
+
+function add(usage: Usage | undefined, space: bigint): Usage {
+  return { space: (usage?.space ?? 0n) + space, inodes: (usage?.inodes ?? 0n) + 1n };
+}
+
+function spaceOf({ type, length }: Attr): bigint {
+  return type === 'file' ? allocated(length) : 4096n;
+}
+
 export class MemoryVolume {
   readonly kvs = new Map<ByteString, MetaKv>();
   setting: PlanRequest['setting'] = {
@@ -29,7 +44,8 @@ export class MemoryVolume {
   };
   /** Other fields of the plans' requests. */
   request: Partial<PlanRequest> = {};
-  readonly #tree = new Map<Path, Entry>();
+  /** What the pushes say is there. */
+  readonly tree = new Map<Path, Entry>();
   #revision = 1n;
   #nextInode = 2n;
   #nextSlice = 1n;
@@ -77,6 +93,57 @@ export class MemoryVolume {
     this.put(key, encodeQuota({ ...none, ...quota }));
   }
 
+  /** Gives the directory at a path a quota that starts with what is there, as `juicefs quota set` does. */
+  limitAsCounted(path: Path): void {
+    const { space, inodes } = this.#countBelow(this.ino(path));
+    this.limit(path, { usedSpace: space, usedInodes: inodes });
+  }
+
+  /** The quotas that do not hold what a count of all keys says. */
+  wrongQuotas(): string[] {
+    const owners = new Map<string, Usage>();
+    for (const [ino, attr] of this.#attrs()) {
+      // The hour directories of the trash are nobody's.
+      if (ino === ROOT_INO || ino >= TRASH_INO) continue;
+      for (const owner of [`user ${attr.uid}`, `group ${attr.gid}`]) {
+        owners.set(owner, add(owners.get(owner), spaceOf(attr)));
+      }
+    }
+    return [...this.kvs].flatMap(([name, { value }]) => {
+      const key = decodeKey(name);
+      if (key.kind !== 'dirQuota' && key.kind !== 'userQuota' && key.kind !== 'groupQuota') return [];
+      const { usedSpace, usedInodes } = decodeQuota(value);
+      const owner =
+        key.kind === 'userQuota' ? `user ${key.uid}` : key.kind === 'groupQuota' ? `group ${key.gid}` : '';
+      const should = key.kind === 'dirQuota' ? this.#countBelow(key.ino) : (owners.get(owner) ?? NOTHING);
+      if (usedSpace === should.space && usedInodes === should.inodes) return [];
+      const whose = key.kind === 'dirQuota' ? `inode ${key.ino}` : owner;
+      return [`${whose}: ${usedSpace} in ${usedInodes}, not ${should.space} in ${should.inodes}`];
+    });
+  }
+
+  *#attrs(): Generator<[bigint, Attr]> {
+    for (const [name, { value }] of this.kvs) {
+      const key = decodeKey(name);
+      if (key.kind === 'attr') yield [key.ino, decodeAttr(value)];
+    }
+  }
+
+  #countBelow(directory: bigint): Usage {
+    let usage = NOTHING;
+    for (const [name, { value }] of this.kvs) {
+      const key = decodeKey(name);
+      if (key.kind !== 'dentry' || key.parent !== directory) continue;
+      const { ino } = decodeDentry(value);
+      const stored = this.get({ kind: 'attr', ino });
+      if (stored === undefined) throw new Error(`${key.name} leads nowhere`);
+      usage = add(usage, spaceOf(decodeAttr(stored)));
+      const inner = this.#countBelow(ino);
+      usage = { space: usage.space + inner.space, inodes: usage.inodes + inner.inodes };
+    }
+    return usage;
+  }
+
   /** What is used of the quota under a key: space in pages of 4096 bytes, and inodes. */
   used(key: MetaKey): readonly [pages: number, inodes: number] | undefined {
     const value = this.get(key);
@@ -90,7 +157,7 @@ export class MemoryVolume {
   }
 
   at(path: Path): Entry {
-    const entry = this.#tree.get(path);
+    const entry = this.tree.get(path);
     if (entry === undefined) throw new Error(`nothing is believed to be at ${path}`);
     return entry;
   }
@@ -159,16 +226,16 @@ export class MemoryVolume {
     for (const { change } of planned) {
       const from = change.movedFrom;
       if (from === undefined) continue;
-      for (const [path, entry] of [...this.#tree]) {
+      for (const [path, entry] of [...this.tree]) {
         if (path !== from && !path.startsWith(`${from}/`)) continue;
-        this.#tree.delete(path);
+        this.tree.delete(path);
         moved.push([change.path + path.slice(from.length), entry]);
       }
     }
-    for (const [path, entry] of moved) this.#tree.set(path, entry);
+    for (const [path, entry] of moved) this.tree.set(path, entry);
     for (const { change, entry } of planned) {
-      if (entry === undefined) this.#tree.delete(change.path);
-      else this.#tree.set(change.path, entry);
+      if (entry === undefined) this.tree.delete(change.path);
+      else this.tree.set(change.path, entry);
     }
     return givenUp;
   }
