@@ -1,7 +1,8 @@
 /** One push: claims numbers, stores blocks, commits what the planner says, cleans up after. */
 
 import { decodeKey, encodeKey, ROOT_INO } from '../codec/key.ts';
-import type { ByteString, StoreTransaction } from '../codec/kv.ts';
+import type { ByteString, Compare, StoreTransaction } from '../codec/kv.ts';
+import type { Setting } from '../codec/setting.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { detachedTree, holdOf, type Hold } from '../reconcile/detached.ts';
 import {
@@ -19,14 +20,14 @@ import { BlockWriter, deleteKeys } from './blocks.ts';
 import { storeContent, type StoredContent } from './content.ts';
 import { deleteFileData } from './deleted-file.ts';
 import { fenceKey } from './own-keys.ts';
-import { AgentError, AuthError, codeOf, DecodeError } from './error.ts';
+import { AgentError, AuthError, codeOf, DecodeError, VolumeError } from './error.ts';
 import type { IdPool } from './id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
 import { buildHold, removeHold, type HoldContext } from './push-hold.ts';
 import type { ChangeOutcome, Claim, PushOptions, PushOutcome } from './push-outcome.ts';
 import { lostOnAccounts, writtenAt } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
-import type { Volume } from './volume.ts';
+import { settingOf, type Volume } from './volume.ts';
 
 /** Contents up to this many bytes in all go into the transaction itself: nothing to leak, one revision for followers. */
 const INLINE_BYTES = 192 * 1024;
@@ -36,6 +37,9 @@ const WINDOW = 128;
 
 /** Groups that are planned for one naming of what stands ready: what a big directory holds. */
 const DETACHED_WINDOW = 20_000;
+/** Key of the volume's format record. */
+const SETTING = encodeKey({ kind: 'setting' });
+
 /** Times that what stood ready could not be named as planned, before the rest is pushed as it fits. */
 const MAX_UNREADY = 3;
 
@@ -285,6 +289,7 @@ export class PushRun {
       .filter(({ outcome }) => outcome === 'refused' || outcome === 'changed')
       .map(({ change }) => change.path);
     for (;;) {
+      const setting = this.#setting();
       const plan = planPush({
         view: this.#view,
         prefix: this.#volume.prefix,
@@ -292,17 +297,34 @@ export class PushRun {
         groups,
         prepared: this.#prepared,
         refused,
-        setting: this.#volume.setting,
+        setting: setting?.value ?? this.#volume.setting,
         owners: this.#options.owners ?? false,
         times: this.#options.times ?? false,
         xattrs: this.#options.xattrs ?? false,
         nowNs: this.#clock.nowNs(),
-        limits: { ...LIMITS, compares: LIMITS.compares - FENCE_COMPARES },
+        // Room for the fence and the setting.
+        limits: { ...LIMITS, compares: LIMITS.compares - FENCE_COMPARES - 1 },
         ...how,
       });
-      if (plan.status === 'plan') return plan;
-      await this.#view.fetch(plan, this.#options.signal);
+      if (plan.status === 'plan' && setting !== undefined) return withCompare(plan, setting.compare);
+      const { keys, ranges } = plan.status === 'plan' ? { keys: [], ranges: [] } : plan;
+      const wanted = setting === undefined ? [...keys, SETTING] : keys;
+      await this.#view.fetch({ keys: wanted, ranges }, this.#options.signal);
     }
+  }
+
+  /**
+   * The setting as it is now, whose limits and accounts may have changed since the volume was opened; `undefined` if it
+   * has not been read yet. Throws `VolumeError` if there is another volume or none.
+   */
+  #setting(): { readonly value: Setting; readonly compare: Compare } | undefined {
+    const kv = this.#view.get(SETTING);
+    if (kv === 'unknown') return undefined;
+    const { name, uuid } = this.#volume.setting;
+    if (kv === 'absent') throw new VolumeError(`The volume ${name} is gone: its setting was deleted.`);
+    const value = settingOf(kv.value);
+    if (value.uuid !== uuid) throw new VolumeError(`Another volume is in the place of ${name}.`);
+    return { value, compare: { key: this.#volume.prefix + SETTING, modRevision: kv.modRevision } };
   }
 
   /** Claims numbers and stores contents; groups whose contents were not what the digest says are left out. */
@@ -515,4 +537,10 @@ export class PushRun {
       }
     }
   }
+}
+
+/** A plan that only holds while the compare does. Behind the others: what a plan relied on first says whether it ran. */
+function withCompare(plan: ReadyPlan, compare: Compare): ReadyPlan {
+  const { compares, ops } = plan.transaction;
+  return { ...plan, transaction: { compares: [...compares, compare], ops } };
 }

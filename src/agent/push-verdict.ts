@@ -36,6 +36,7 @@ function isAccount(view: MetaView, name: ByteString, now: Kv | undefined): boole
   const key = decodeKey(name);
   switch (key.kind) {
     case 'dirStat':
+    case 'setting':
     case 'counter':
     case 'dirQuota':
     case 'userQuota':

@@ -57,7 +57,8 @@ export async function openVolume(
   };
 }
 
-function settingOf(value: Uint8Array): Setting {
+/** Decodes a volume's `setting`. Throws `VolumeError` if it is none. */
+export function settingOf(value: Uint8Array): Setting {
   try {
     return decodeSetting(value);
   } catch (error) {

@@ -9,7 +9,7 @@ import { encodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO, type MetaKey } from '../../src/codec/key.ts';
 import type { Kv } from '../../src/codec/kv.ts';
 import { systemClock } from '../../src/agent/clock.ts';
-import { UnavailableError } from '../../src/agent/error.ts';
+import { UnavailableError, VolumeError } from '../../src/agent/error.ts';
 import type { EtcdStore } from '../../src/agent/ports.ts';
 import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
 import { Pusher, type ChangeOutcome, type PushOptions } from '../../src/agent/push.ts';
@@ -380,6 +380,23 @@ describe('Pusher', () => {
           Buffer.from('fou').subarray(Number(offset), Number(offset) + length),
       });
       expect([...kinds(grown.changes), ...kinds(cut.changes)]).to.deep.equal(['changed', 'changed']);
+    });
+
+    it('is everything once another volume stands in its place', async () => {
+      await volume.push(volume.make('f', file('f')));
+      const key = { kind: 'setting' } as const;
+      const [stored] = (await volume.store.get([volume.volume.keyOf(key)])).kvs;
+      const text = Buffer.from(stored?.value ?? []).toString();
+      const { uuid } = volume.volume.setting;
+      await write(key, Buffer.from(text.replace(uuid, '00000000-0000-0000-0000-000000000000')));
+      const { store, asked } = meddlingStore(volume.store, volume.address.prefix, {});
+      const pushing = new Pusher(store, volume.volume, systemClock).push([volume.remove('f')], {
+        read: readEntry,
+      });
+      const error: unknown = await pushing.catch((reason: unknown) => reason);
+      expect(error).to.be.an.instanceOf(VolumeError);
+      expect(asked.commits).to.deep.equal([]);
+      await write(key, Buffer.from(text));
     });
 
     it('is everything on a volume that must not be written', async () => {

@@ -118,7 +118,7 @@ describe('quotas of the real client', function () {
     await juicefs.format(url, 'full', server.url.slice('etcd://'.length), [
       ...['--block-size', '64', '--inodes', '12'],
     ]);
-    let volume = await TestVolume.open(server, '/full');
+    const volume = await TestVolume.open(server, '/full');
     await volume.push(volume.make('d', directory()), volume.make('d/1', file('1\n')));
     await juicefs.ok(['quota', 'set', url, '--path', '/d', '--inodes', '3']);
     const before = await volume.try([
@@ -149,11 +149,14 @@ describe('quotas of the real client', function () {
         "the volume's limit has no room: 5 of 12 files and directories are used, and the push needs 8 more",
     });
     await quietVolume(volume, ['/d']);
-    await volume.store.close();
 
-    await juicefs.ok(['config', url, '--inodes', '0', '--user-group-quota', '--yes']);
+    // What the setting says counts at once, for a volume that was opened long before.
+    await juicefs.ok(['config', url, '--inodes', '0', '--trash-days', '0', '--user-group-quota', '--yes']);
     await juicefs.ok(['quota', 'set', url, '--uid', '7', '--inodes', '1']);
-    volume = await TestVolume.open(server, '/full');
+    const ino = volume.at('d/3').ino;
+    await volume.push(volume.remove('d/3'));
+    const [attr] = (await volume.store.get([volume.volume.keyOf({ kind: 'attr', ino })])).kvs;
+    expect(attr, 'removed with the trash off').to.equal(undefined);
     const owned = await volume.try([
       volume.make('seven', file('7\n', { uid: 7 })),
       volume.make('seven-again', file('7\n', { uid: 7 })),

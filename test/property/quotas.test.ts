@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import fc from 'fast-check';
-import type { Entry, Path } from '../../src/reconcile/entry.ts';
+import type { Path } from '../../src/reconcile/entry.ts';
 import { isAtOrBelow, type PushChange } from '../../src/reconcile/push-change.ts';
 import { MemoryVolume } from '../support/memory-volume.ts';
 import { seeded } from '../support/seed.ts';
@@ -71,7 +71,7 @@ function changeFor(
     case 'resize': {
       if (path === undefined || entry?.type !== 'file') return undefined;
       const size = BigInt(pages) * 4096n + 1n;
-      return volume.edit(path, { size, digest: `${size}` } as Partial<Entry>);
+      return volume.edit(path, { size, digest: `${size}` });
     }
     case 'chown':
       return path === undefined ? undefined : volume.edit(path, { uid: where % 3 });
