@@ -1,18 +1,18 @@
-/** Storing and deleting the blocks of file contents in the etcd that holds the metadata. */
+/** Storing and deleting many keys of one etcd, in requests that it takes. */
 
 import { blockKey, blocksOfSlice, type BlockLayout } from '../codec/block.ts';
 import type { ByteString, StoreOp } from '../codec/kv.ts';
 import type { EtcdStore } from './ports.ts';
 
-/** Bytes of blocks put together; a block of its own may be larger. */
+/** Bytes of values put together; one of its own may be larger. */
 const PUT_BYTES = 512 * 1024;
 const PUT_OPS = 64;
 /** Requests under way at once. */
 const PARALLEL = 4;
 const DELETE_OPS = 100;
 
-/** Puts blocks, small ones together, a few requests at a time. */
-export class BlockWriter {
+/** Puts values, small ones together, a few requests at a time. */
+export class PutBatches {
   readonly #store: EtcdStore;
   readonly #signal: AbortSignal | undefined;
   #ops: StoreOp[] = [];
@@ -25,7 +25,7 @@ export class BlockWriter {
     this.#signal = signal;
   }
 
-  /** Takes a block; waits while enough others are under way. Rejects with the first error of any put. */
+  /** Takes a value; waits while enough others are under way. Rejects with the first error of any put. */
   async put(key: ByteString, value: Uint8Array): Promise<void> {
     if (this.#bytes + value.length > PUT_BYTES || this.#ops.length >= PUT_OPS) this.#send();
     this.#ops.push({ type: 'put', key, value });
@@ -34,7 +34,7 @@ export class BlockWriter {
     this.#throwFailure();
   }
 
-  /** Resolves once all blocks are stored. */
+  /** Resolves once all are stored. */
   async finish(): Promise<void> {
     this.#send();
     await this.settle();

@@ -17,21 +17,36 @@ async function load(): Promise<BlockCodecs> {
   const [lz4, zstd] = await Promise.all([import('lz4-napi'), import('@bokuweb/zstd-wasm')]);
   await zstd.init();
   return {
-    lz4: (stored, length) => lz4.uncompressSync(withLength(stored, length)),
-    zstd: (stored, length) => {
-      // The package allocates what the frame declares, unchecked.
-      if (zstdContentSize(stored) !== BigInt(length)) throw new RangeError('the frame is of another size');
-      return zstd.decompress(stored);
+    lz4: {
+      compress: (block) => lz4.compressSync(asBuffer(block)).subarray(LENGTH_SIZE),
+      decompress: (stored, length) => lz4.uncompressSync(withLength(stored, length)),
+    },
+    zstd: {
+      compress: (block) => zstd.compress(asBuffer(block), ZSTD_LEVEL),
+      decompress: (stored, length) => {
+        // The package allocates what the frame declares, unchecked.
+        if (zstdContentSize(stored) !== BigInt(length)) throw new RangeError('the frame is of another size');
+        return zstd.decompress(stored);
+      },
     },
   };
 }
 
-/** The package wants the length in front of the block, 4 bytes little-endian. */
+/** The level that the real client uses. */
+const ZSTD_LEVEL = 1;
+
+/** The lz4 package has the length in front of the block, 4 bytes little-endian. */
+const LENGTH_SIZE = 4;
+
 function withLength(block: Uint8Array, length: number): Uint8Array {
-  const sized = new Uint8Array(4 + block.length);
+  const sized = new Uint8Array(LENGTH_SIZE + block.length);
   new DataView(sized.buffer).setUint32(0, length, true);
-  sized.set(block, 4);
+  sized.set(block, LENGTH_SIZE);
   return sized;
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 const ZSTD_MAGIC = 0xfd2fb528;

@@ -7,8 +7,9 @@ import { CHUNK_SIZE } from '../codec/slice.ts';
 import type { FileEntry } from '../reconcile/entry.ts';
 import type { Content, SliceOfChunk } from '../reconcile/operations.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
-import { keysOfSlice, type BlockWriter } from './blocks.ts';
+import { keysOfSlice } from './blocks.ts';
 import type { IdPool } from './id-pool.ts';
+import type { BlockWriter } from './ports.ts';
 import type { Volume } from './volume.ts';
 
 /** Reads bytes of the new contents of a change; fewer than asked for only where they end or a read stops short. */
@@ -60,7 +61,7 @@ export async function storeContent(
       hash.update(value);
       offset += BigInt(length);
       const key = blockKey(volume.blocks, id, index, length);
-      if (inline) blocks.push({ key, value });
+      if (inline) blocks.push({ key, value: await volume.data.pack(value) });
       else await writer.put(key, value);
     }
   }

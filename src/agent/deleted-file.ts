@@ -92,7 +92,8 @@ async function deleteUnreferenced(
     keys.push(...keysOfSlice(volume.blocks, id, size, volume.setting.blockSizeBytes));
     dead.push(ref.key);
   }
-  await deleteKeys(store, [...keys, ...dead], signal);
+  await volume.data.delete(keys, signal);
+  await deleteKeys(store, dead, signal);
 }
 
 function slicesOf(value: Uint8Array): DroppedSlice[] {

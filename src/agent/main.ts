@@ -11,7 +11,8 @@ import { systemClock } from './clock.ts';
 import { AgentError, codeOf, ConfigError } from './error.ts';
 import { etcdStore } from './etcd.ts';
 import { configureLog, type LogFormat, type LogLevel } from './log.ts';
-import { ARGUMENT_ENV, defaultAgentId, OPTIONS, OptionValues, type OptionSpec } from './options.ts';
+import { dataOptionsFrom } from './open-blocks.ts';
+import { ARGUMENT_ENV, defaultAgentId, envOf, OPTIONS, OptionValues, type OptionSpec } from './options.ts';
 import { run } from './run.ts';
 import { bytesOfText, type VerbContext } from './verbs/context.ts';
 import { VERBS, type Verb } from './verbs/index.ts';
@@ -115,6 +116,11 @@ async function runAgent(args: readonly string[]): Promise<number> {
   const result = await run(
     {
       address,
+      data: dataOptionsFrom(
+        values.text('bucket') || undefined,
+        values.text('rsa-passphrase-file') || undefined,
+        process.env,
+      ),
       dir,
       once: !values.flag('watch'),
       mode: values.text('mode') as 'two-way' | 'pull',
@@ -142,7 +148,8 @@ async function runAgent(args: readonly string[]): Promise<number> {
 
 async function runVerb(verb: Verb, args: readonly string[]): Promise<number> {
   let cli = parser(args, `$0 ${verb.usage}\n\n${verb.help}`).version(false).help();
-  for (const [name, spec] of Object.entries(verb.options)) cli = cli.option(name, spec);
+  for (const [name, spec] of Object.entries({ ...DATA_OPTIONS, ...verb.options }))
+    cli = cli.option(name, spec);
   const parsed = await cli.parse();
   if (parsed['help'] === true) return 0;
   const [metaUrl = process.env[ARGUMENT_ENV.metaUrl], ...rest] = parsed._.map(String);
@@ -151,10 +158,16 @@ async function runVerb(verb: Verb, args: readonly string[]): Promise<number> {
     throw new ConfigError(`etcd-etc-agent ${verb.usage}`);
   }
   const address = addressOf(metaUrl);
+  const text = (name: string): string | undefined => {
+    const value = parsed[name] ?? process.env[envOf(name)];
+    return typeof value === 'string' && value !== '' ? value : undefined;
+  };
+  const data = dataOptionsFrom(text('bucket'), text('rsa-passphrase-file'), process.env);
   const store = etcdStore(address, systemClock);
   const context: VerbContext = {
     store,
     address,
+    data,
     clock: systemClock,
     out: process.stdout,
     err: process.stderr,
@@ -202,6 +215,14 @@ function addressOf(metaUrl: string): MetaAddress {
     throw new ConfigError(`${redactUrl(metaUrl)}: ${error.message}`, { cause: error });
   }
 }
+
+/** How every verb is told where a volume's data are and how they are decrypted; as the agent's options of the same names. */
+const DATA_OPTIONS = Object.fromEntries(
+  OPTIONS.filter(({ name }) => name === 'bucket' || name === 'rsa-passphrase-file').map(({ name, help }) => [
+    name,
+    { type: 'string', describe: help, requiresArg: true } as const,
+  ]),
+);
 
 /** Aborts at the first SIGTERM or SIGINT. */
 function untilTerminated(): AbortSignal {

@@ -18,8 +18,13 @@ export interface OptionSpec {
 
 const ENV_PREFIX = 'ETCD_ETC_AGENT_';
 
+/** The variable of an option. */
+export function envOf(name: string): string {
+  return ENV_PREFIX + name.toUpperCase().replaceAll('-', '_');
+}
+
 function option(name: string, rest: Omit<OptionSpec, 'name' | 'env'>): OptionSpec {
-  return { name, env: ENV_PREFIX + name.toUpperCase().replaceAll('-', '_'), ...rest };
+  return { name, env: envOf(name), ...rest };
 }
 
 /** The options of `etcd-etc-agent [options] [META-URL] [DIR]`. */
@@ -55,6 +60,14 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: 'Who we are in the paths of conflict copies (default: the host name).',
   }),
   option('subdir', { type: 'string', default: '/', help: 'Which directory of the volume appears as DIR.' }),
+  option('bucket', {
+    type: 'string',
+    help: "Address of the etcd that holds the volume's data, when it is neither that of the metadata nor the one that the volume names; its user and password are ACCESS_KEY and SECRET_KEY.",
+  }),
+  option('rsa-passphrase-file', {
+    type: 'string',
+    help: 'File with the passphrase of an encrypted volume (default: the variable JFS_RSA_PASSPHRASE).',
+  }),
   option('exclude', {
     type: 'list',
     help: `Paths that take no part, both ways; can be repeated. Always left out: ${EDITOR_DROPPINGS.join(' ')}`,

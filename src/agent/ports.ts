@@ -103,6 +103,51 @@ export interface LeaseStore extends EtcdStore {
   revokeLease(lease: bigint, signal?: AbortSignal): Promise<void>;
 }
 
+/** Puts blocks, small ones together, a few requests at a time. */
+export interface BlockWriter {
+  /** Takes a block as it is in the file; waits while enough others are under way. Rejects with the first error of any put. */
+  put(key: ByteString, block: Uint8Array): Promise<void>;
+  /** The same for a value that is packed already. */
+  putPacked(key: ByteString, value: Uint8Array): Promise<void>;
+  /** Resolves once all blocks are stored. */
+  finish(): Promise<void>;
+  /** Resolves once no request is under way, however they ended. */
+  settle(): Promise<void>;
+}
+
+/**
+ * The blocks of a volume, wherever they are and however they are packed (layout 6). Keys are whole keys of the data's
+ * key space. Blocks never change, so what is found is right at any revision. Errors are those of `EtcdStore`.
+ */
+export interface BlockStore {
+  /** The etcds that hold the blocks, by shard. */
+  readonly stores: readonly EtcdStore[];
+  /** Whether all are the metadata's own store: its transactions may put blocks, and its revisions are theirs. */
+  readonly besideMetadata: boolean;
+  /**
+   * Stored values in the order of the keys; `undefined` for what is missing. `revision` is the metadata's: what was deleted
+   * since is found where it means anything. What came later is found as well. The caller bounds the size of one call.
+   */
+  get(
+    keys: readonly ByteString[],
+    options?: { readonly revision?: bigint; readonly signal?: AbortSignal },
+  ): Promise<readonly (Uint8Array | undefined)[]>;
+  /** What is to be stored for a block. */
+  pack(block: Uint8Array): Promise<Uint8Array>;
+  /** The `length` bytes of a block from its stored value. Throws `DecodeError`. */
+  unpack(stored: Uint8Array, length: number): Promise<Uint8Array>;
+  writer(signal?: AbortSignal): BlockWriter;
+  /** Deletes blocks; those that are not there do not matter. */
+  delete(keys: readonly ByteString[], signal?: AbortSignal): Promise<void>;
+  /**
+   * Tells of blocks as they are stored, until `signal`; a hint that may miss any. Not for blocks beside the metadata:
+   * there one watch has both.
+   */
+  follow(onBlock: (key: ByteString, stored: Uint8Array) => void, signal: AbortSignal): Promise<void>;
+  /** Ends the stores that were opened for the blocks alone. */
+  close(): Promise<void>;
+}
+
 /** Nanosecond times and identity of one name on disk, as `lstat` has them. */
 export interface FileStat {
   readonly type: 'file' | 'directory' | 'symlink' | 'fifo' | 'socket' | 'block' | 'char';

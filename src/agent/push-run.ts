@@ -16,7 +16,6 @@ import {
 } from '../reconcile/plan-remote.ts';
 import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
 import { orderPush } from '../reconcile/push-order.ts';
-import { BlockWriter, deleteKeys } from './blocks.ts';
 import { storeContent, type StoredContent } from './content.ts';
 import { deleteFileData } from './deleted-file.ts';
 import { fenceKey } from './own-keys.ts';
@@ -119,7 +118,7 @@ export class PushRun {
     this.#view = new PushView(store, volume.prefix, options.live, shared.view);
     shared.view = this.#view;
     const bytes = changes.filter(needsContent).reduce((sum, change) => sum + change.new.size, 0n);
-    this.#inline = bytes <= INLINE_BYTES;
+    this.#inline = volume.data.besideMetadata && bytes <= INLINE_BYTES;
   }
 
   async run(): Promise<PushOutcome> {
@@ -360,7 +359,7 @@ export class PushRun {
     // Most files take one slice; those that take more ask for them.
     await this.#shared.slices.reserve(changes.filter(needsContent).length, signal);
     if (!this.#inline && changes.some(needsContent)) await this.#readFence();
-    const writer = new BlockWriter(this.#store, signal);
+    const writer = this.#volume.data.writer(signal);
     try {
       for (const change of changes) {
         if (!needsContent(change)) continue;
@@ -388,7 +387,7 @@ export class PushRun {
   /** Stores the blocks that were kept for a transaction which has no room for them. */
   async #storeKept(changes: readonly PushChange[]): Promise<void> {
     await this.#readFence();
-    const writer = new BlockWriter(this.#store, this.#options.signal);
+    const writer = this.#volume.data.writer(this.#options.signal);
     try {
       for (const change of changes) {
         const prepared = this.#prepared.get(change);
@@ -396,7 +395,7 @@ export class PushRun {
         if (content === undefined || blocks.length === 0) continue;
         const storedKeys = blocks.map(({ key }) => key);
         this.#noteStored(change, { ...content, blocks: [], storedKeys });
-        for (const { key, value } of blocks) await writer.put(key, value);
+        for (const { key, value } of blocks) await writer.putPacked(key, value);
       }
       await writer.finish();
     } finally {
@@ -514,7 +513,7 @@ export class PushRun {
       }
       if (orphans.size === 0) return;
       // Not with the push's signal: what was begun before it fired has to go as well.
-      await deleteKeys(this.#store, [...orphans]);
+      await this.#volume.data.delete([...orphans]);
       orphans.clear();
     } catch (error) {
       // The store is away: the next push tries again.

@@ -3,7 +3,6 @@
 import { createHash } from 'node:crypto';
 
 import { blockRange } from '../codec/block.ts';
-import type { BlockCodecs } from '../codec/compress.ts';
 import type { ByteString, KeyRange, Kv, StoreEvent } from '../codec/kv.ts';
 import { prefixRange } from '../codec/bytes.ts';
 import { DecodeError } from '../codec/error.ts';
@@ -36,7 +35,6 @@ export interface RemoteOptions {
   readonly fs: FsPort;
   readonly layout: Layout;
   readonly clock: Clock;
-  readonly codecs: BlockCodecs;
   readonly subdir: readonly ByteString[];
   readonly hidden: (path: Path, isDirectory: boolean) => boolean;
   readonly holdMaxMs: number;
@@ -85,9 +83,9 @@ export class Remote {
 
   constructor(options: RemoteOptions) {
     this.#o = options;
-    const { store, fs, layout, volume, codecs } = options;
+    const { fs, layout, volume } = options;
     const index = (): InodeIndex => this.#index;
-    this.stage = new Stage({ store, fs, layout, index, setting: volume.setting, codecs });
+    this.stage = new Stage({ fs, layout, index, volume });
     this.#view = this.#newView();
     this.#holds = new HoldTracker(this.#index, (dentry) => this.#inView(dentry));
   }
@@ -201,30 +199,44 @@ export class Remote {
   async follow(signal: AbortSignal): Promise<never> {
     const { store, volume, clock } = this.#o;
     const setting = volume.prefix + encodeKey({ kind: 'setting' });
+    const { besideMetadata } = volume.data;
     const ranges = [
       this.#metaRange(),
       { start: setting, end: `${setting}\0` },
-      blockRange(volume.setting.name),
+      ...(besideMetadata ? [blockRange(volume.setting.name)] : []),
     ];
-    for (;;) {
-      try {
-        return await store.watch(
-          ranges,
-          this.#head + 1n,
-          {
-            onRevision: (range, revision, events) => this.#onRevision(range, revision, events),
-            onProgress: (range, revision) => {
-              if (range === 0 && revision > this.#head) this.#head = revision;
-            },
-            onState: (up, reason) => this.#onState(up, reason),
-          },
-          signal,
+    const ended = new AbortController();
+    // Blocks of another etcd have revisions of their own, which say nothing about those of the metadata.
+    const blocks = besideMetadata
+      ? undefined
+      : volume.data.follow(
+          (key, stored) => this.#onBlock(key, stored),
+          AbortSignal.any([signal, ended.signal]),
         );
-      } catch (error) {
-        if (!(error instanceof CompactedError)) throw error;
-        log('info', 'list again', { reason: 'compacted' });
-        await this.#relist(signal, clock);
+    try {
+      for (;;) {
+        try {
+          return await store.watch(
+            ranges,
+            this.#head + 1n,
+            {
+              onRevision: (range, revision, events) => this.#onRevision(range, revision, events),
+              onProgress: (range, revision) => {
+                if (range === 0 && revision > this.#head) this.#head = revision;
+              },
+              onState: (up, reason) => this.#onState(up, reason),
+            },
+            signal,
+          );
+        } catch (error) {
+          if (!(error instanceof CompactedError)) throw error;
+          log('info', 'list again', { reason: 'compacted' });
+          await this.#relist(signal, clock);
+        }
       }
+    } finally {
+      ended.abort();
+      await blocks;
     }
   }
 
@@ -265,10 +277,13 @@ export class Remote {
   #onRevision(range: number, revision: bigint, events: readonly StoreEvent[]): void {
     if (range === 0) this.#onMetadata(revision, events);
     else if (range === 1) this.#onSetting(events);
-    else {
-      for (const event of events) if (event.type === 'put') this.stage.offer(event.kv.key, event.kv.value);
-      if (this.#unfinished.size > 0) this.#o.onChange();
-    }
+    else for (const event of events) if (event.type === 'put') this.#onBlock(event.kv.key, event.kv.value);
+  }
+
+  #onBlock(key: ByteString, stored: Uint8Array): void {
+    this.stage.offer(key, stored);
+    // Somebody may have waited for it: with --writeback blocks come after the metadata.
+    if (this.#unfinished.size > 0 || this.#retry.size > 0) this.#o.onChange();
   }
 
   #onMetadata(revision: bigint, prefixed: readonly StoreEvent[]): void {
@@ -345,7 +360,14 @@ export class Remote {
     if (heldMs > 0 && leftMs > 0) return { waitMs: Math.min(heldMs, leftMs) };
     const head = this.#head;
     const paths = this.#changedPaths();
-    const results = await this.stage.stage(this.#unread(paths), head, signal);
+    let results: ReadonlyMap<string, StageResult>;
+    try {
+      results = await this.stage.stage(this.#unread(paths), head, signal);
+    } catch (error) {
+      // The data may be away while the metadata are not: nothing of what changed is forgotten.
+      this.#touchedAgain(paths);
+      throw error;
+    }
     if (leftMs > 0 && this.#awaitsBlocks(paths, results)) {
       this.#touchedAgain(paths);
       return { waitMs: Math.min(MISSING_RETRY_MS, leftMs) };

@@ -6,7 +6,6 @@ import type { MetaAddress } from '../codec/url.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { findAbilities, type Abilities, type SpecialFiles } from './abilities.ts';
 import { Agent } from './agent.ts';
-import { loadCodecs } from './codecs.ts';
 import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from './error.ts';
 import { etcdStore } from './etcd.ts';
 import { createFilter, isReservedTop } from './filter.ts';
@@ -21,11 +20,13 @@ import type { Connection } from './outbox.ts';
 import { openState } from './recover.ts';
 import { Remote } from './remote.ts';
 import { describeProblems, writeStatus } from './status.ts';
-import { openVolume } from './volume.ts';
+import type { DataOptions } from './open-blocks.ts';
+import { openVolume, type Volume } from './volume.ts';
 
 /** What the command line says. */
 export interface RunOptions {
   readonly address: MetaAddress;
+  readonly data: DataOptions;
   /** As typed. */
   readonly dir: string;
   readonly once: boolean;
@@ -189,7 +190,7 @@ class Runner {
     await this.#watch?.close();
     this.#stop.abort();
     await this.#agent.idle();
-    await this.#connection?.store.close();
+    await Promise.all([this.#connection?.store.close(), this.#connection?.volume.close()]);
     await this.#connecting?.catch(() => undefined);
     this.#writeStatus(true);
   }
@@ -263,7 +264,16 @@ class Runner {
   }
 
   async #open(store: Connection['store']): Promise<Connection> {
-    const volume = await openVolume(store, this.#o.address, this.#stop.signal);
+    const volume = await openVolume(store, this.#o.address, this.#stop.signal, this.#o.data);
+    try {
+      return this.#connectionTo(store, volume);
+    } catch (error) {
+      await volume.close();
+      throw error;
+    }
+  }
+
+  #connectionTo(store: Connection['store'], volume: Volume): Connection {
     const owner = { uuid: volume.setting.uuid, subdir: this.#subdir.join('/') };
     const known = this.#ledger.state.owner;
     if (known === undefined) this.#ledger.write([{ t: 'owner', format: 1, owner }], true);
@@ -285,7 +295,6 @@ class Runner {
       fs: nodeFs,
       layout: this.#layout,
       clock: systemClock,
-      codecs: await loadCodecs(),
       subdir: this.#subdir,
       hidden: this.#hidden,
       holdMaxMs: this.#o.holdMaxMs,

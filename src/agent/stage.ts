@@ -3,15 +3,13 @@
 import { createHash } from 'node:crypto';
 
 import { blockKey } from '../codec/block.ts';
-import { compressionOf, unpackBlock, type BlockCodecs } from '../codec/compress.ts';
 import { DecodeError } from '../codec/error.ts';
 import type { ByteString } from '../codec/kv.ts';
-import type { Setting } from '../codec/setting.ts';
 import { contentKey, fileExtents, type Extent } from '../reconcile/extents.ts';
 import type { InodeIndex } from '../reconcile/inode-index.ts';
-import { CompactedError } from './error.ts';
 import type { Layout } from './layout.ts';
-import type { EtcdStore, FsPort } from './ports.ts';
+import type { FsPort } from './ports.ts';
+import type { Volume } from './volume.ts';
 
 /** Bytes of blocks asked for in one request, and held while files are written from them. */
 const BATCH_BYTES = 4 << 20;
@@ -49,12 +47,10 @@ interface DataExtent {
 }
 
 interface Options {
-  readonly store: EtcdStore;
+  readonly volume: Pick<Volume, 'setting' | 'blocks' | 'data'>;
   readonly fs: FsPort;
   readonly layout: Layout;
   readonly index: () => InodeIndex;
-  readonly setting: Setting;
-  readonly codecs: BlockCodecs;
 }
 
 /** The stage directory, and the blocks on their way into it. */
@@ -101,8 +97,7 @@ export class Stage {
   }
 
   /**
-   * Stages contents, many small ones with one request. `revision` is where the index stands; when the store has
-   * compacted it, the newest blocks are read, which are the same bytes. Results by content key.
+   * Stages contents, many small ones with one request. `revision` is where the index stands. Results by content key.
    */
   async stage(
     wanted: readonly WantedContent[],
@@ -152,7 +147,7 @@ export class Stage {
     if (record === undefined) return 'the inode is gone';
     try {
       if (contentKey(record.chunks, content.size) !== content.key) return 'the content changed in the volume';
-      return fileExtents(record.chunks, content.size, this.#o.setting.blockSizeBytes);
+      return fileExtents(record.chunks, content.size, this.#o.volume.setting.blockSizeBytes);
     } catch (error) {
       if (error instanceof DecodeError) return error.message;
       throw error;
@@ -163,35 +158,24 @@ export class Stage {
     const data: DataExtent[] = [];
     for (const extent of extents) {
       if (extent.zeros) continue;
-      data.push({ extent, key: blockKey(this.#o.setting, extent.id, extent.blockIndex, extent.blockLength) });
+      data.push({
+        extent,
+        key: blockKey(this.#o.volume.blocks, extent.id, extent.blockIndex, extent.blockLength),
+      });
     }
     return data;
   }
 
   async #fetch(keys: readonly ByteString[], revision: bigint, signal?: AbortSignal): Promise<void> {
+    const { data } = this.#o.volume;
     const wanted = keys.filter((key) => !this.#cache.has(key));
     for (let at = 0; at < wanted.length; at += BATCH_KEYS) {
       const part = wanted.slice(at, at + BATCH_KEYS);
-      const kvs = await this.#get(part, revision, signal);
-      for (const [index, kv] of kvs.entries()) {
+      const values = await data.get(part, { revision, ...(signal === undefined ? {} : { signal }) });
+      for (const [index, value] of values.entries()) {
         const key = part[index];
-        if (kv === undefined || key === undefined) continue;
-        this.offer(key, kv.value);
+        if (value !== undefined && key !== undefined) this.offer(key, value);
       }
-    }
-  }
-
-  async #get(
-    keys: readonly ByteString[],
-    revision: bigint,
-    signal?: AbortSignal,
-  ): Promise<readonly ({ readonly value: Uint8Array } | undefined)[]> {
-    const options = signal === undefined ? {} : { signal };
-    try {
-      return (await this.#o.store.get(keys, { ...options, revision })).kvs;
-    } catch (error) {
-      if (!(error instanceof CompactedError)) throw error;
-      return (await this.#o.store.get(keys, options)).kvs;
     }
   }
 
@@ -235,14 +219,13 @@ export class Stage {
     revision: bigint,
     signal?: AbortSignal,
   ): Promise<{ readonly bytes: Uint8Array } | Exclude<StageResult, { staged: StagedFile }>> {
-    const { setting, codecs } = this.#o;
-    const key = blockKey(setting, extent.id, extent.blockIndex, extent.blockLength);
+    const { blocks, data } = this.#o.volume;
+    const key = blockKey(blocks, extent.id, extent.blockIndex, extent.blockLength);
     if (!this.#cache.has(key)) await this.#fetch([key], revision, signal);
     const stored = this.#cache.get(key);
     if (stored === undefined) return { missing: key };
     try {
-      const compression = compressionOf(setting.compression) ?? 'none';
-      return { bytes: unpackBlock(compression, stored, extent.blockLength, codecs) };
+      return { bytes: await data.unpack(stored, extent.blockLength) };
     } catch (error) {
       if (error instanceof DecodeError) return { bad: `block ${key}: ${error.message}` };
       throw error;

@@ -3,7 +3,6 @@
 import { decodeAttr, type Attr, type FileType } from '../codec/attr.ts';
 import { blockKey } from '../codec/block.ts';
 import { toByteString } from '../codec/bytes.ts';
-import { compressionOf, unpackBlock, type BlockCodecs } from '../codec/compress.ts';
 import { decodeDentry } from '../codec/dentry.ts';
 import { DecodeError } from '../codec/error.ts';
 import { chunkRange, decodeKey, dentryRange, ROOT_INO } from '../codec/key.ts';
@@ -11,9 +10,8 @@ import type { ByteString, KeyRange, Kv } from '../codec/kv.ts';
 import { join, type Entry, type Path } from '../reconcile/entry.ts';
 import { fileExtents } from '../reconcile/extents.ts';
 import type { Stored } from '../reconcile/inode-index.ts';
-import { loadCodecs } from './codecs.ts';
 import { VolumeError } from './error.ts';
-import type { EtcdStore } from './ports.ts';
+import type { BlockStore, EtcdStore } from './ports.ts';
 import type { Volume } from './volume.ts';
 
 /** A name of the volume and the inode it leads to. */
@@ -37,7 +35,6 @@ export class VolumeTree {
   readonly #store: EtcdStore;
   readonly #volume: Volume;
   readonly #options: { readonly revision: bigint; readonly signal?: AbortSignal };
-  #codecs: Promise<BlockCodecs> | undefined;
 
   /** `revision`: of the store, at which everything is read. */
   constructor(store: EtcdStore, volume: Volume, revision: bigint, signal?: AbortSignal) {
@@ -102,7 +99,7 @@ export class VolumeTree {
       const key = decodeKey(kv.key.slice(this.#volume.prefix.length));
       if (key.kind === 'chunk') chunks.set(key.index, { raw: kv.value, modRevision: kv.modRevision });
     });
-    const { setting, blocks } = this.#volume;
+    const { setting, blocks, data } = this.#volume;
     for (const extent of fileExtents(chunks, attr.length, setting.blockSizeBytes)) {
       if (extent.zeros === true) {
         for (let left = extent.length; left > 0; left -= ZEROS_AT_ONCE) {
@@ -111,9 +108,10 @@ export class VolumeTree {
         continue;
       }
       const key = blockKey(blocks, extent.id, extent.blockIndex, extent.blockLength);
-      const [kv] = await this.#get([key]);
-      if (kv === undefined) throw new VolumeError(`The block ${key} is missing.`, { path: node.path, key });
-      const block = await this.#unpack(kv, extent.blockLength);
+      const [stored] = await data.get([key], this.#options);
+      if (stored === undefined)
+        throw new VolumeError(`The block ${key} is missing.`, { path: node.path, key });
+      const block = await unpack(data, key, stored, extent.blockLength);
       yield block.subarray(extent.blockOffset, extent.blockOffset + extent.length);
     }
   }
@@ -132,16 +130,6 @@ export class VolumeTree {
         return { ...base, type: 'symlink', target };
       default:
         return { ...base, type: 'special', kind: attr.type, rdev: attr.rdev };
-    }
-  }
-
-  async #unpack(kv: Kv, length: number): Promise<Uint8Array> {
-    const compression = compressionOf(this.#volume.setting.compression) ?? 'none';
-    this.#codecs ??= loadCodecs();
-    try {
-      return unpackBlock(compression, kv.value, length, await this.#codecs);
-    } catch (error) {
-      throw error instanceof DecodeError ? error.withKey(kv.key) : error;
     }
   }
 
@@ -174,6 +162,19 @@ export class VolumeTree {
       onKv,
       this.#options,
     );
+  }
+}
+
+async function unpack(
+  data: BlockStore,
+  key: ByteString,
+  stored: Uint8Array,
+  length: number,
+): Promise<Uint8Array> {
+  try {
+    return await data.unpack(stored, length);
+  } catch (error) {
+    throw error instanceof DecodeError ? error.withKey(key) : error;
   }
 }
 

@@ -1,6 +1,5 @@
 /** A volume as it was opened: its setting, where its keys are, and what must not be done to it. */
 
-import { toByteString } from '../codec/bytes.ts';
 import type { BlockLayout } from '../codec/block.ts';
 import { DecodeError } from '../codec/error.ts';
 import { encodeKey, type MetaKey } from '../codec/key.ts';
@@ -8,7 +7,8 @@ import type { ByteString } from '../codec/kv.ts';
 import { decodeSetting, readRefusal, writeRefusal, type Setting } from '../codec/setting.ts';
 import type { MetaAddress } from '../codec/url.ts';
 import { VolumeError } from './error.ts';
-import type { EtcdStore } from './ports.ts';
+import { openBlocks, type DataOptions } from './open-blocks.ts';
+import type { BlockStore, EtcdStore } from './ports.ts';
 
 export interface Volume {
   readonly setting: Setting;
@@ -16,22 +16,27 @@ export interface Volume {
   readonly prefix: ByteString;
   /** How block keys are named. */
   readonly blocks: BlockLayout;
+  /** Where the blocks are. */
+  readonly data: BlockStore;
   /** Why this program does not write the volume, in one sentence; absent if it does. */
   readonly writeRefusal?: string;
   /** The revision of the store at which all this was read. */
   readonly revision: bigint;
   /** A metadata key as the store has it. */
   keyOf(key: MetaKey): ByteString;
+  /** Ends the connections that were opened for the blocks alone; the caller's store stays. */
+  close(): Promise<void>;
 }
 
 /**
- * Opens the volume at an address. Throws `VolumeError` if there is none, if it cannot be read, or if its blocks are in
- * another etcd than its metadata.
+ * Opens the volume at an address, and its blocks. Throws `VolumeError` if there is none, if it cannot be read, or if its
+ * blocks are not found or cannot be decrypted.
  */
 export async function openVolume(
   store: EtcdStore,
   address: Pick<MetaAddress, 'prefix'>,
   signal?: AbortSignal,
+  data: DataOptions = {},
 ): Promise<Volume> {
   const { prefix } = address;
   const options = signal === undefined ? {} : { signal };
@@ -45,15 +50,17 @@ export async function openVolume(
   const setting = settingOf(stored);
   const refusal = readRefusal(setting);
   if (refusal !== undefined) throw new VolumeError(`The volume ${setting.name} cannot be read: ${refusal}`);
-  await requireBlocksHere(store, setting, options);
   const refusesWrites = writeRefusal(setting);
+  const blocks = await openBlocks(store, setting, data, signal);
   return {
     setting,
     prefix,
     blocks: { name: setting.name, hashPrefix: setting.hashPrefix },
+    data: blocks,
     ...(refusesWrites === undefined ? {} : { writeRefusal: refusesWrites }),
     revision,
     keyOf: (key) => prefix + encodeKey(key),
+    close: () => blocks.close(),
   };
 }
 
@@ -67,29 +74,4 @@ export function settingOf(value: Uint8Array): Setting {
       cause: error,
     });
   }
-}
-
-/** The object that `format` puts beside the blocks (layout 1.4) proves that they are in this etcd. */
-async function requireBlocksHere(
-  store: EtcdStore,
-  { name, uuid }: Setting,
-  options: { readonly signal?: AbortSignal },
-): Promise<void> {
-  const { kvs } = await store.get([uuidKey(name)], options);
-  const found = kvs[0]?.value;
-  if (found === undefined) {
-    throw new VolumeError(
-      `The data of the volume ${name} are not in the etcd that holds its metadata; another data etcd is not supported.`,
-    );
-  }
-  if (toByteString(found).trim() !== uuid) {
-    throw new VolumeError(
-      `The data in this etcd belong to another volume called ${name}; those of this one are elsewhere or overwritten.`,
-    );
-  }
-}
-
-/** The object that says whose data the keys below a volume's name are. */
-export function uuidKey(name: string): ByteString {
-  return `${name}/juicefs_uuid`;
 }

@@ -4,14 +4,18 @@ import { DecodeError } from './error.ts';
 
 export type Compression = 'none' | 'lz4' | 'zstd';
 
-/** Decompresses a stored value. `length` is what must come out; whatever is thrown becomes a `DecodeError`. */
-export type Decompress = (stored: Uint8Array, length: number) => Uint8Array;
+export interface BlockCodec {
+  /** Compresses a block of at least one byte, whether that makes it shorter or not. */
+  compress(block: Uint8Array): Uint8Array;
+  /** Decompresses a stored value. `length` is what must come out; whatever is thrown becomes a `DecodeError`. */
+  decompress(stored: Uint8Array, length: number): Uint8Array;
+}
 
 export interface BlockCodecs {
   /** A raw LZ4 block: no frame, no length in front. */
-  readonly lz4: Decompress;
-  /** One zstd frame. */
-  readonly zstd: Decompress;
+  readonly lz4: BlockCodec;
+  /** One zstd frame with its content size. */
+  readonly zstd: BlockCodec;
 }
 
 /** The compression that a setting names; `undefined` for one we do not have. */
@@ -47,9 +51,14 @@ export function unpackBlock(
   return block;
 }
 
-function decompress(name: string, stored: Uint8Array, length: number, algorithm: Decompress): Uint8Array {
+/** What is stored for a block (layout 6.2). The real client compresses unconditionally. */
+export function packBlock(compression: Compression, block: Uint8Array, codecs: BlockCodecs): Uint8Array {
+  return compression === 'none' ? block : codecs[compression].compress(block);
+}
+
+function decompress(name: string, stored: Uint8Array, length: number, algorithm: BlockCodec): Uint8Array {
   try {
-    return algorithm(stored, length);
+    return algorithm.decompress(stored, length);
   } catch {
     throw new DecodeError('block', 0, `the stored value is no ${name} data of ${length} bytes`);
   }

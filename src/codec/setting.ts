@@ -1,5 +1,6 @@
 /** The volume's format record, and the reasons to refuse a volume. */
 
+import { encryptionOf } from './encrypt.ts';
 import { DecodeError } from './error.ts';
 
 /** The value of `setting` (layout 2, upstream `meta.Format`); an absent field is zero, false or empty. */
@@ -131,7 +132,6 @@ export function readRefusal(setting: Setting): string | undefined {
   if (setting.storage.toLowerCase() !== 'etcd') {
     return `The blocks are stored in ${JSON.stringify(setting.storage)}; only etcd is supported.`;
   }
-  if (setting.shards > 1) return `The blocks are spread over ${setting.shards} stores (Shards).`;
   const { blockSize } = setting;
   if (blockSize < 64 || blockSize > 16384 || !Number.isInteger(Math.log2(blockSize))) {
     return `The block size is ${blockSize} KiB; it must be a power of two from 64 to 16384.`;
@@ -140,7 +140,9 @@ export function readRefusal(setting: Setting): string | undefined {
     return `The compression is ${JSON.stringify(setting.compression)}; only none, lz4 and zstd are known.`;
   }
   // The algorithm is named on every volume; the key alone says that blocks are encrypted.
-  if (setting.encryptKey !== '') return 'The blocks are encrypted.';
+  if (setting.encryptKey !== '' && encryptionOf(setting.encryptAlgo) === undefined) {
+    return `The blocks are encrypted with ${JSON.stringify(setting.encryptAlgo)}; only aes256gcm-rsa and chacha20-rsa are known.`;
+  }
   return undefined;
 }
 
@@ -148,9 +150,8 @@ export function readRefusal(setting: Setting): string | undefined {
 export function writeRefusal(setting: Setting): string | undefined {
   const refusal = readRefusal(setting);
   if (refusal !== undefined) return refusal;
-  if (!['', 'none'].includes(setting.compression)) {
-    return `The blocks are compressed with ${setting.compression}, which is read but not written.`;
-  }
+  if (setting.rangerRestUrl !== '')
+    return 'Ranger decides who may change the volume, and this program does not ask it.';
   return undefined;
 }
 

@@ -17,7 +17,7 @@ import { InodeIndex } from '../../src/reconcile/inode-index.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { meddlingStore, type Asked, type Meddling } from '../support/meddling.ts';
-import { contentOf, directory, file, TestVolume } from '../support/pushing.ts';
+import { contentOf, directory, file, TestVolume, volumeThrough } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
 
 const LARGE = new Uint8Array(400_000).map((_, i) => (i * 7) % 256);
@@ -73,7 +73,7 @@ describe('Pusher', () => {
     options: Partial<PushOptions> = {},
   ): Promise<{ outcomes: readonly ChangeOutcome[]; asked: Asked; revisions: readonly bigint[] }> {
     const { store, asked } = meddlingStore(volume.store, volume.address.prefix, meddling);
-    const pusher = new Pusher(store, volume.volume, systemClock);
+    const pusher = new Pusher(store, await volumeThrough(volume.volume, store), systemClock);
     const { changes: outcomes, revisions } = await pusher.push(changes, { read: readEntry, ...options });
     return { outcomes, asked, revisions };
   }
@@ -430,7 +430,7 @@ describe('Pusher', () => {
       status: (signal) => volume.store.status(signal),
       close: () => volume.store.close(),
     };
-    const pusher = new Pusher(failing, volume.volume, systemClock);
+    const pusher = new Pusher(failing, await volumeThrough(volume.volume, failing), systemClock);
     const change = volume.make('f', file(LARGE));
     const failure = await pusher.push([change], { read: readEntry }).then(
       () => undefined,

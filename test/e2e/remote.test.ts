@@ -6,7 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findAbilities } from '../../src/agent/abilities.ts';
 import { systemClock } from '../../src/agent/clock.ts';
-import { loadCodecs } from '../../src/agent/codecs.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { layoutOf } from '../../src/agent/layout.ts';
 import { Remote } from '../../src/agent/remote.ts';
@@ -34,7 +33,6 @@ describe('Remote', () => {
       fs: nodeFs,
       layout,
       clock: systemClock,
-      codecs: await loadCodecs(),
       abilities: findAbilities(nodeFs, layout, { specialFiles: 'none' }),
       subdir: [],
       hidden: () => false,

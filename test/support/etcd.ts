@@ -17,6 +17,8 @@ export interface EtcdServerOptions {
   readonly binary?: string;
   /** More arguments, such as `--quota-backend-bytes`. */
   readonly args?: readonly string[];
+  /** Where it listens besides 127.0.0.1, without TLS. */
+  readonly alsoAt?: Endpoint;
   /** Serves TLS, and asks clients for a certificate. */
   readonly tls?: TlsFiles;
 }
@@ -61,8 +63,9 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
   const name = `test-${randomUUID()}`;
   const port = await freePort();
   const peerUrl = `http://127.0.0.1:${await freePort()}`;
-  const { tls } = options;
+  const { tls, alsoAt } = options;
   const clientUrl = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
+  const listen = alsoAt === undefined ? clientUrl : `${clientUrl},http://${alsoAt.host}:${alsoAt.port}`;
   let child: ChildProcess | undefined;
 
   const server: EtcdServer = {
@@ -79,7 +82,7 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
         binary,
         [
           ...['--name', name, '--data-dir', join(folder, 'data')],
-          ...['--listen-client-urls', clientUrl, '--advertise-client-urls', clientUrl],
+          ...['--listen-client-urls', listen, '--advertise-client-urls', clientUrl],
           ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
           ...['--initial-cluster', `${name}=${peerUrl}`, '--initial-cluster-token', name],
           ...(tls === undefined ? [] : tlsArgs(tls)),

@@ -4,6 +4,9 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 import type { ByteString, Kv, StoreEvent } from '../../src/codec/kv.ts';
 
+/** Of the test keys that the encrypted volumes were made with. */
+export const FIXTURE_PASSPHRASE = 'fixture-passphrase';
+
 const FOLDER = new URL('../fixtures/', import.meta.url);
 
 /** A captured volume: the whole key space of its etcd, and what a fresh mount of it showed. */

@@ -41,15 +41,20 @@ const CONTROL_FILES: ReadonlySet<string> = new Set(['.accesslog', '.config', '.s
 
 export class Juicefs {
   readonly #binary: string;
+  readonly #env: Readonly<Record<string, string>>;
 
-  /** Skips the calling suite or test loudly where the client cannot be had; throws in CI. */
-  constructor(context: Context) {
+  /**
+   * Skips the calling suite or test loudly where the client cannot be had; throws in CI. `env`: variables of every run, such
+   * as the passphrase of an encrypted volume.
+   */
+  constructor(context: Context, env: Readonly<Record<string, string>> = {}) {
     this.#binary = needTool(context, 'juicefs');
+    this.#env = env;
   }
 
   async run(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<RunResult> {
     const child = spawn(this.#binary, ['--no-agent', ...args], {
-      env: { ...process.env, ...env },
+      env: { ...process.env, ...this.#env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let output = '';
@@ -87,7 +92,7 @@ export class Juicefs {
         ...['--no-agent', 'mount', metaUrl, dir, '--no-syslog', '--no-usage-report', '--backup-meta', '0'],
         ...['--cache-dir', join(folder, 'cache'), '--metrics', '127.0.0.1:0', ...options],
       ],
-      { stdio: ['ignore', 'pipe', 'pipe'] },
+      { env: { ...process.env, ...this.#env }, stdio: ['ignore', 'pipe', 'pipe'] },
     );
     let output = '';
     child.stdout.on('data', (data: Buffer) => (output += data.toString()));

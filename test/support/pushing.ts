@@ -2,9 +2,11 @@
 
 import { createHash } from 'node:crypto';
 import { parseMetaUrl, type MetaAddress } from '../../src/codec/url.ts';
+import { EtcdBlockStore } from '../../src/agent/block-store.ts';
+import { packingOf } from '../../src/agent/packing.ts';
 import { systemClock } from '../../src/agent/clock.ts';
 import { etcdStore } from '../../src/agent/etcd.ts';
-import type { LeaseStore } from '../../src/agent/ports.ts';
+import type { EtcdStore, LeaseStore } from '../../src/agent/ports.ts';
 import { Pusher, type PushOptions, type PushOutcome } from '../../src/agent/push.ts';
 import { format, type FormatOptions } from '../../src/agent/verbs/format.ts';
 import type { Output, VerbContext } from '../../src/agent/verbs/context.ts';
@@ -85,6 +87,17 @@ export function verbContext(server: EtcdServer, path: string): TestContext {
     clock: systemClock,
     out: new Collected(),
     err: new Collected(),
+  };
+}
+
+/** The same volume through a store that a test meddles with: its metadata and its blocks, which are not encrypted. */
+export async function volumeThrough(volume: Volume, store: EtcdStore): Promise<Volume> {
+  const { setting } = volume;
+  const packing = await packingOf(setting, undefined);
+  const { name } = setting;
+  return {
+    ...volume,
+    data: new EtcdBlockStore({ name, stores: [store], besideMetadata: true, packing, clock: systemClock }),
   };
 }
 

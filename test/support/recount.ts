@@ -1,19 +1,47 @@
 /** A volume's accounts counted anew from its keys, to be compared with what its writers kept. */
 
 import { decodeAttr, type Attr } from '../../src/codec/attr.ts';
-import { blocksOfSlice, parseBlockKey } from '../../src/codec/block.ts';
+import { blockRange, blocksOfSlice, parseBlockKey } from '../../src/codec/block.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';
 import { allocated, decodeCounter, decodeDirStat, decodeQuota, type Quota } from '../../src/codec/counter.ts';
 import { decodeDelayedSlices } from '../../src/codec/delayed-slices.ts';
 import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO, TRASH_INO } from '../../src/codec/key.ts';
 import { decodeSlices } from '../../src/codec/slice.ts';
+import type { Kv } from '../../src/codec/kv.ts';
+import type { DataOptions } from '../../src/agent/open-blocks.ts';
 import type { EtcdStore } from '../../src/agent/ports.ts';
-import { openVolume } from '../../src/agent/volume.ts';
+import { openVolume, type Volume } from '../../src/agent/volume.ts';
 
 /** Everything that is wrong, one sentence each; empty for a volume whose accounts are exact (layout 5.4, 8.3 to 8.5). */
-export async function recount(store: EtcdStore, prefix: string): Promise<string[]> {
-  const volume = await openVolume(store, { prefix });
+export async function recount(store: EtcdStore, prefix: string, data: DataOptions = {}): Promise<string[]> {
+  const volume = await openVolume(store, { prefix }, undefined, data);
+  try {
+    return await recountVolume(store, prefix, volume);
+  } finally {
+    await volume.close();
+  }
+}
+
+/** The blocks of a volume, each named without its folders; those that do not come to their length are `bad`. */
+async function blocksOf({ data, blocks, setting }: Volume): Promise<Set<string>> {
+  const stored: Kv[] = [];
+  for (const one of data.stores) await one.snapshot([blockRange(setting.name)], (kv) => stored.push(kv));
+  const names = new Set<string>();
+  for (const { key, value } of stored) {
+    const length = parseBlockKey(blocks, key)?.length;
+    const isSound =
+      length !== undefined &&
+      (await data.unpack(value, length).then(
+        () => true,
+        () => false,
+      ));
+    names.add(isSound ? key.slice(key.lastIndexOf('/') + 1) : `bad:${key}`);
+  }
+  return names;
+}
+
+async function recountVolume(store: EtcdStore, prefix: string, volume: Volume): Promise<string[]> {
   const attrs = new Map<bigint, Attr>();
   const dentries: {
     readonly parent: bigint;
@@ -33,17 +61,12 @@ export async function recount(store: EtcdStore, prefix: string): Promise<string[
   const expectedReferences = new Map<string, bigint>();
   const chunkOwners = new Set<bigint>();
   const deleted = new Set<bigint>();
-  const blocks = new Set<string>();
   const refer = (id: bigint, size: number): void => {
     const slice = `${id}/${size}`;
     expectedReferences.set(slice, (expectedReferences.get(slice) ?? 0n) + 1n);
   };
-  await store.snapshot([prefixRange(prefix), prefixRange(`${volume.setting.name}/chunks/`)], (kv, range) => {
-    if (range === 1) {
-      if (parseBlockKey(volume.blocks, kv.key)?.length !== kv.value.length) blocks.add(`bad:${kv.key}`);
-      else blocks.add(kv.key.slice(kv.key.lastIndexOf('/') + 1));
-      return;
-    }
+  const blocks = await blocksOf(volume);
+  await store.snapshot([prefixRange(prefix)], (kv) => {
     const key = decodeKey(kv.key.slice(prefix.length));
     switch (key.kind) {
       case 'attr':

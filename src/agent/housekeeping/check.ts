@@ -49,7 +49,7 @@ async function checkOnce(
   for (;;) {
     const { facts, revision } = await readFacts(store, volume, signal);
     try {
-      const blocks = await readBlocks(store, volume, revision, signal);
+      const blocks = await readBlocks(volume, revision, signal);
       const nowNs = clock.nowNs();
       const findings = audit({ facts, blocks, setting: volume.setting, nowNs });
       const seconds = nowNs / 1_000_000_000n;

@@ -26,7 +26,7 @@ import type { VolumeFacts } from '../../reconcile/volume-facts.ts';
 import type { Work } from '../../reconcile/work.ts';
 import { safeRevision } from './age.ts';
 import { readFacts } from './read-volume.ts';
-import { listBlocks, sweep } from './sweep.ts';
+import { listBlocks, safeForBlocks, sweep } from './sweep.ts';
 import { transact, type CleanupContext, type DeletedFile, type Outcome } from './transact.ts';
 
 /** What was done, or with `dryRun` would be: how many of each. */
@@ -77,7 +77,7 @@ export async function cleanUp(context: CleanupContext, options: CleanupOptions):
     const slices = planSlices(facts, safe);
     report.slices += slices.dead.length + slices.forgotten.length;
     report.counts += slices.redundant.length + slices.tooLow.length;
-    const blocks = unnamedBlocks(facts, await listBlocks(context, revision), safe);
+    const blocks = unnamedBlocks(facts, await listBlocks(context, revision), safeForBlocks(context, safe));
     report.blocks += blocks.old.length;
     report.youngBlocks += blocks.young;
     return report;

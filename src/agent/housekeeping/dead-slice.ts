@@ -2,7 +2,7 @@
 
 import { decodeCounter } from '../../codec/counter.ts';
 import type { SliceName } from '../../reconcile/volume-facts.ts';
-import { deleteKeys, keysOfSlice } from '../blocks.ts';
+import { keysOfSlice } from '../blocks.ts';
 import type { EtcdStore } from '../ports.ts';
 import type { Volume } from '../volume.ts';
 
@@ -18,7 +18,7 @@ export async function deleteDeadSlice(
   const count = kvs[0];
   if (count === undefined || decodeCounter(count.value) >= 0n) return false;
   // Nobody refers to a slice that is not referred to: a copy or a clone starts from a record, and there is none.
-  await deleteKeys(store, keysOfSlice(volume.blocks, id, size, volume.setting.blockSizeBytes), signal);
+  await volume.data.delete(keysOfSlice(volume.blocks, id, size, volume.setting.blockSizeBytes), signal);
   const result = await store.commit(
     { compares: [{ key, modRevision: count.modRevision }], ops: [{ type: 'delete', key }] },
     signal,

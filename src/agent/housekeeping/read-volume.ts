@@ -2,12 +2,10 @@
 
 import { blockRange, parseBlockKey } from '../../codec/block.ts';
 import { prefixRange } from '../../codec/bytes.ts';
-import { compressionOf, unpackBlock } from '../../codec/compress.ts';
 import { DecodeError } from '../../codec/error.ts';
 import { blockName, type StoredBlocks } from '../../reconcile/audit-slices.ts';
 import { VolumeFacts } from '../../reconcile/volume-facts.ts';
-import { loadCodecs } from '../codecs.ts';
-import type { EtcdStore } from '../ports.ts';
+import type { BlockStore, EtcdStore } from '../ports.ts';
 import type { Volume } from '../volume.ts';
 
 export interface VolumeReading {
@@ -31,33 +29,49 @@ export async function readFacts(
   return { facts, revision };
 }
 
-/** Every block that is stored at a revision, read and unpacked: what is wrong with each is its text. */
+/**
+ * Every block that is stored, read and unpacked: what is wrong with each is its text. At a revision of the metadata where
+ * they are beside them; elsewhere as they are now.
+ */
 export async function readBlocks(
-  store: EtcdStore,
   volume: Volume,
   revision: bigint,
   signal?: AbortSignal,
 ): Promise<StoredBlocks> {
-  const codecs = await loadCodecs();
-  const compression = compressionOf(volume.setting.compression) ?? 'none';
+  const { data } = volume;
   const blocks = new Map<bigint, Map<string, string | undefined>>();
-  await store.snapshot(
-    [blockRange(volume.setting.name)],
-    ({ key, value }) => {
-      const block = parseBlockKey(volume.blocks, key);
-      if (block === undefined) return;
-      let problem: string | undefined;
-      try {
-        unpackBlock(compression, value, block.length, codecs);
-      } catch (error) {
-        if (!(error instanceof DecodeError)) throw error;
-        problem = error.message;
-      }
-      const ofSlice = blocks.get(block.id) ?? new Map<string, string | undefined>();
-      ofSlice.set(blockName(block.index, block.length), problem);
-      blocks.set(block.id, ofSlice);
-    },
-    { revision, ...(signal === undefined ? {} : { signal }) },
-  );
+  const unpacking: Promise<void>[] = [];
+  const options = {
+    ...(data.besideMetadata ? { revision } : {}),
+    ...(signal === undefined ? {} : { signal }),
+  };
+  for (const store of data.stores) {
+    await store.snapshot(
+      [blockRange(volume.setting.name)],
+      ({ key, value }) => {
+        const block = parseBlockKey(volume.blocks, key);
+        if (block === undefined) return;
+        const ofSlice = blocks.get(block.id) ?? new Map<string, string | undefined>();
+        blocks.set(block.id, ofSlice);
+        const name = blockName(block.index, block.length);
+        // Pages come one after the other, so that few wait to be unpacked.
+        unpacking.push(
+          problemOf(data, value, block.length).then((problem) => void ofSlice.set(name, problem)),
+        );
+      },
+      options,
+    );
+  }
+  await Promise.all(unpacking);
   return blocks;
+}
+
+async function problemOf(data: BlockStore, value: Uint8Array, length: number): Promise<string | undefined> {
+  try {
+    await data.unpack(value, length);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof DecodeError)) throw error;
+    return error.message;
+  }
 }

@@ -36,7 +36,11 @@ export async function sweep(context: CleanupContext, safe: bigint, report: Clean
     if (modRevision === undefined) report.left.push(`slice ${slice.id} is counted and named by nothing`);
     else if (await deleteSlice(context, { ...slice, modRevision })) report.slices += 1;
   }
-  const { old, young } = unnamedBlocks(facts, await listBlocks(context, revision), safe);
+  const { old, young } = unnamedBlocks(
+    facts,
+    await listBlocks(context, revision),
+    safeForBlocks(context, safe),
+  );
   report.youngBlocks += young;
   for (let at = 0; at < old.length; at += AT_ONCE) {
     const some = old.slice(at, at + AT_ONCE);
@@ -47,20 +51,32 @@ export async function sweep(context: CleanupContext, safe: bigint, report: Clean
   }
 }
 
-/** The keys of all blocks at a revision, without their values. */
+/**
+ * Up to which revision a block that nothing names is old. Blocks elsewhere have revisions of another etcd, which say nothing
+ * of their age: none of them counts as old.
+ */
+export function safeForBlocks({ volume }: CleanupContext, safe: bigint): bigint {
+  return volume.data.besideMetadata ? safe : 0n;
+}
+
+/** The keys of all blocks without their values: at a revision where they are beside the metadata, else as they are now. */
 export async function listBlocks(
-  { store, volume, signal }: CleanupContext,
+  { volume, signal }: CleanupContext,
   revision: bigint,
 ): Promise<ListedBlock[]> {
+  const { data } = volume;
   const blocks: ListedBlock[] = [];
-  await store.snapshot(
-    [blockRange(volume.setting.name)],
-    ({ key, modRevision }) => {
-      const block = parseBlockKey(volume.blocks, key);
-      if (block !== undefined) blocks.push({ key, id: block.id, modRevision });
-    },
-    { revision, keysOnly: true, ...(signal === undefined ? {} : { signal }) },
-  );
+  const at = data.besideMetadata ? { revision } : {};
+  for (const store of data.stores) {
+    await store.snapshot(
+      [blockRange(volume.setting.name)],
+      ({ key, modRevision }) => {
+        const block = parseBlockKey(volume.blocks, key);
+        if (block !== undefined) blocks.push({ key, id: block.id, modRevision });
+      },
+      { ...at, keysOnly: true, ...(signal === undefined ? {} : { signal }) },
+    );
+  }
   return blocks;
 }
 
@@ -118,6 +134,13 @@ async function deleteSlice(context: CleanupContext, slice: CountedSlice): Promis
   const { store, volume, guard, signal } = context;
   const key = volume.keyOf(countKey(slice));
   const keys = keysOfSlice(volume.blocks, slice.id, slice.size, volume.setting.blockSizeBytes);
+  if (!volume.data.besideMetadata) {
+    // No transaction has both. Nobody names a slice again that nothing names: copies and clones start from a record.
+    const { kvs } = await store.get([key], signal === undefined ? {} : { signal });
+    if (kvs[0]?.modRevision !== slice.modRevision) return false;
+    await volume.data.delete(keys, signal);
+    return deleteCount(context, slice);
+  }
   for (let at = 0; at < keys.length; at += AT_ONCE) {
     const result = await store.commit(
       {

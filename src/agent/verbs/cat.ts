@@ -2,19 +2,22 @@
 
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
-import { openVolume } from '../volume.ts';
+import type { Volume } from '../volume.ts';
 import { shownPath, VolumeTree } from '../volume-tree.ts';
-import { EXIT, print, volumePath, type VerbContext } from './context.ts';
+import { EXIT, print, volumePath, withVolume, type VerbContext } from './context.ts';
 
 export interface CatOptions {
   readonly path: ByteString;
 }
 
 /** Prints a whole file as one revision has it. */
-export async function cat(context: VerbContext, options: CatOptions): Promise<number> {
-  const { store, address, out, err, signal } = context;
+export function cat(context: VerbContext, options: CatOptions): Promise<number> {
+  return withVolume(context, (volume) => catFrom(volume, context, options));
+}
+
+async function catFrom(volume: Volume, context: VerbContext, options: CatOptions): Promise<number> {
+  const { store, out, err, signal } = context;
   const path = volumePath(options.path);
-  const volume = await openVolume(store, address, signal);
   const tree = new VolumeTree(store, volume, volume.revision, signal);
   const node = await tree.find(path);
   if (node?.type !== 'file') {

@@ -4,8 +4,10 @@ import { toByteString } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
 import type { MetaAddress } from '../../codec/url.ts';
 import type { Path } from '../../reconcile/entry.ts';
-import { ConfigError } from '../error.ts';
+import { ConfigError, VolumeError } from '../error.ts';
+import type { DataOptions } from '../open-blocks.ts';
 import type { Clock, LeaseStore } from '../ports.ts';
+import { openVolume, type Volume } from '../volume.ts';
 
 /** A stream to print to; `write` returns false when it wants to be waited for (`drain`), as Node's streams do. */
 export interface Output {
@@ -16,6 +18,8 @@ export interface Output {
 export interface VerbContext {
   readonly store: LeaseStore;
   readonly address: MetaAddress;
+  /** What the command line and the environment say of the volume's data. */
+  readonly data?: DataOptions;
   readonly clock: Clock;
   readonly out: Output;
   readonly err: Output;
@@ -41,6 +45,26 @@ export function bytesOfText(text: string): ByteString {
 export async function print(stream: Output, data: string | Uint8Array): Promise<void> {
   if (stream.write(data)) return;
   await new Promise<void>((resolve) => stream.once('drain', resolve));
+}
+
+/** Opens the volume for as long as `use` takes. */
+export async function withVolume<T>(context: VerbContext, use: (volume: Volume) => Promise<T>): Promise<T> {
+  const volume = await openVolume(context.store, context.address, context.signal, context.data);
+  try {
+    return await use(volume);
+  } finally {
+    await volume.close();
+  }
+}
+
+/** The same for writing; throws `VolumeError` with the reason why a volume is not written. */
+export function withWritableVolume<T>(context: VerbContext, use: (volume: Volume) => Promise<T>): Promise<T> {
+  return withVolume(context, async (volume) => {
+    const { writeRefusal, setting } = volume;
+    if (writeRefusal !== undefined)
+      throw new VolumeError(`The volume ${setting.name} is not written: ${writeRefusal}`);
+    return use(volume);
+  });
 }
 
 /** Options of a store call. */

@@ -7,8 +7,8 @@ import { deleteFileData } from '../deleted-file.ts';
 import { deleteDeadSlice } from '../housekeeping/dead-slice.ts';
 import { check, type Checked } from '../housekeeping/check.ts';
 import { repairable, writeRepairs } from '../housekeeping/repair.ts';
-import { openVolume, type Volume } from '../volume.ts';
-import { EXIT, print, type VerbContext } from './context.ts';
+import type { Volume } from '../volume.ts';
+import { EXIT, print, withVolume, type VerbContext } from './context.ts';
 
 export interface FsckOptions {
   readonly repair: boolean;
@@ -19,9 +19,12 @@ export interface FsckOptions {
 const MAX_LOST = 10;
 
 /** Prints what is wrong. With `repair` it says what it will do before it does it. Exits 5 when something is left. */
-export async function fsck(context: VerbContext, options: FsckOptions): Promise<number> {
-  const { store, address, clock, out, signal } = context;
-  const volume = await openVolume(store, address, signal);
+export function fsck(context: VerbContext, options: FsckOptions): Promise<number> {
+  return withVolume(context, (volume) => checkVolume(volume, context, options));
+}
+
+async function checkVolume(volume: Volume, context: VerbContext, options: FsckOptions): Promise<number> {
+  const { store, clock, out, signal } = context;
   const say = async (text: string): Promise<void> => {
     if (!options.json) await print(out, text);
   };

@@ -2,8 +2,8 @@
 
 import { VolumeError } from '../error.ts';
 import { cleanUp, type CleanupReport } from '../housekeeping/clean-up.ts';
-import { openVolume } from '../volume.ts';
-import { EXIT, print, type VerbContext } from './context.ts';
+import type { Volume } from '../volume.ts';
+import { EXIT, print, withVolume, type VerbContext } from './context.ts';
 
 export interface GcOptions {
   readonly dryRun: boolean;
@@ -13,9 +13,12 @@ export interface GcOptions {
 }
 
 /** Prints what was cleaned. Exits 5 when something had to be left. */
-export async function gc(context: VerbContext, options: GcOptions): Promise<number> {
-  const { store, address, clock, out, signal } = context;
-  const volume = await openVolume(store, address, signal);
+export function gc(context: VerbContext, options: GcOptions): Promise<number> {
+  return withVolume(context, (volume) => cleanVolume(volume, context, options));
+}
+
+async function cleanVolume(volume: Volume, context: VerbContext, options: GcOptions): Promise<number> {
+  const { store, clock, out, signal } = context;
   if (volume.writeRefusal !== undefined && !options.dryRun) throw new VolumeError(volume.writeRefusal);
   const report = await cleanUp(
     { store, volume, clock, guard: [], ...(signal === undefined ? {} : { signal }) },

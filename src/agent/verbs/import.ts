@@ -8,9 +8,10 @@ import { join, type Entry, type Path } from '../../reconcile/entry.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
 import type { ReadContent } from '../content.ts';
 import { LocalError, VolumeError } from '../error.ts';
+import type { Volume } from '../volume.ts';
 import { shownPath, type VolumeNode, type VolumeTree } from '../volume-tree.ts';
-import { EXIT, print, volumePath, type VerbContext } from './context.ts';
-import { fileChange, openForWriting, ownerOf, pushUntilDone } from './pushing.ts';
+import { EXIT, print, volumePath, withWritableVolume, type VerbContext } from './context.ts';
+import { fileChange, ownerOf, pushUntilDone } from './pushing.ts';
 import { readLocal } from './put.ts';
 
 export interface ImportOptions {
@@ -28,9 +29,12 @@ const PROGRESS_MS = 1000;
  * Imports files, directories and symlinks with their modes and times; hard links become files of their own. Special
  * files, and directories where the volume has none or the reverse, are left out and said: exit 5.
  */
-export async function importDir(context: VerbContext, options: ImportOptions): Promise<number> {
+export function importDir(context: VerbContext, options: ImportOptions): Promise<number> {
+  return withWritableVolume(context, (volume) => importInto(volume, context, options));
+}
+
+async function importInto(volume: Volume, context: VerbContext, options: ImportOptions): Promise<number> {
   const target = volumePath(options.path ?? '');
-  const volume = await openForWriting(context);
   const problems: string[] = [];
   const progress = progressLine(context);
   const local = await scan(options.localDir, problems, progress);

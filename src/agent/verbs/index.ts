@@ -1,7 +1,9 @@
 /** The verbs for people: `VERB META-URL [ARGS]`. */
 
+import { readFileSync } from 'node:fs';
 import type { Options } from 'yargs';
 
+import { ConfigError } from '../error.ts';
 import { cat } from './cat.ts';
 import { parseDuration } from '../options.ts';
 import { bytesOfText, type VerbContext } from './context.ts';
@@ -28,13 +30,21 @@ export interface Verb {
   ): Promise<number>;
 }
 
+function readKeyFile(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new ConfigError('the key of --encrypt-rsa-key cannot be read', { path: file, cause: error });
+  }
+}
+
 const recursive: Options = { type: 'boolean', default: false, describe: 'With everything below it.' };
 
 export const VERBS: readonly Verb[] = [
   {
     name: 'format',
     usage: 'format META-URL NAME',
-    help: 'Make a volume, metadata and data in this etcd.',
+    help: 'Make a volume, metadata in this etcd, data here or with --bucket elsewhere.',
     arguments: { least: 1, most: 1 },
     options: {
       'block-size': { type: 'number', default: 1024, describe: 'KiB: 64, 128, 256, 512 or 1024.' },
@@ -42,6 +52,17 @@ export const VERBS: readonly Verb[] = [
         type: 'number',
         default: 1,
         describe: 'Days that deleted files stay in the trash; 0: none.',
+      },
+      compress: { type: 'string', default: 'none', describe: 'Compress blocks: none, lz4 or zstd.' },
+      'encrypt-rsa-key': {
+        type: 'string',
+        describe: 'File with a private RSA key (PEM): encrypt blocks. JFS_RSA_PASSPHRASE opens it.',
+        requiresArg: true,
+      },
+      'encrypt-algo': {
+        type: 'string',
+        describe: 'aes256gcm-rsa (the default) or chacha20-rsa.',
+        requiresArg: true,
       },
       'hash-prefix': { type: 'boolean', default: false, describe: 'Spread block keys over 256 folders.' },
     },
@@ -51,6 +72,11 @@ export const VERBS: readonly Verb[] = [
         blockSizeKiB: Number(options['block-size']),
         trashDays: Number(options['trash-days']),
         hashPrefix: options['hash-prefix'] === true,
+        compression: String(options['compress']),
+        ...(typeof options['encrypt-rsa-key'] === 'string'
+          ? { encryptKey: readKeyFile(options['encrypt-rsa-key']) }
+          : {}),
+        ...(typeof options['encrypt-algo'] === 'string' ? { encryptAlgo: options['encrypt-algo'] } : {}),
       }),
   },
   {

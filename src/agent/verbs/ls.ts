@@ -3,9 +3,9 @@
 import type { Attr } from '../../codec/attr.ts';
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
-import { openVolume } from '../volume.ts';
+import type { Volume } from '../volume.ts';
 import { shownPath, VolumeTree, type VolumeNode } from '../volume-tree.ts';
-import { EXIT, print, volumePath, type VerbContext } from './context.ts';
+import { EXIT, print, volumePath, withVolume, type VerbContext } from './context.ts';
 
 export interface LsOptions {
   /** The root if not given. */
@@ -17,10 +17,13 @@ export interface LsOptions {
 }
 
 /** Prints the entries of a directory, or the one entry that a path leads to. */
-export async function ls(context: VerbContext, options: LsOptions): Promise<number> {
-  const { store, address, out, err, signal } = context;
+export function ls(context: VerbContext, options: LsOptions): Promise<number> {
+  return withVolume(context, (volume) => lsFrom(volume, context, options));
+}
+
+async function lsFrom(volume: Volume, context: VerbContext, options: LsOptions): Promise<number> {
+  const { store, out, err, signal } = context;
   const path = volumePath(options.path ?? '');
-  const volume = await openVolume(store, address, signal);
   const tree = new VolumeTree(store, volume, volume.revision, signal);
   const node = await tree.find(path);
   if (node === undefined) {

@@ -4,10 +4,9 @@ import { createHash } from 'node:crypto';
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { FileEntry } from '../../reconcile/entry.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
-import { VolumeError } from '../error.ts';
 import type { ReadContent } from '../content.ts';
 import { Pusher, type ChangeOutcome } from '../push.ts';
-import { openVolume, type Volume } from '../volume.ts';
+import type { Volume } from '../volume.ts';
 import { shownPath, VolumeTree, type VolumeNode } from '../volume-tree.ts';
 import { EXIT, print, type VerbContext } from './context.ts';
 
@@ -15,14 +14,6 @@ import { EXIT, print, type VerbContext } from './context.ts';
 const TRIES = 20;
 /** How often, if the same entries are in the way each time: then they are no race. */
 const EQUAL_TRIES = 3;
-
-/** Opens the volume, or throws `VolumeError` with the reason why it is not written. */
-export async function openForWriting({ store, address, signal }: VerbContext): Promise<Volume> {
-  const volume = await openVolume(store, address, signal);
-  const { writeRefusal, setting } = volume;
-  if (writeRefusal === undefined) return volume;
-  throw new VolumeError(`The volume ${setting.name} is not written: ${writeRefusal}`);
-}
 
 /** What a push of a verb came to. */
 export interface Pushed {

@@ -8,9 +8,10 @@ import type { ByteString } from '../../codec/kv.ts';
 import { join, nameOf, parentOf, type FileEntry, type Path } from '../../reconcile/entry.ts';
 import { ConfigError, LocalError } from '../error.ts';
 import type { ReadContent } from '../content.ts';
+import type { Volume } from '../volume.ts';
 import { shownPath, type VolumeTree } from '../volume-tree.ts';
-import { EXIT, print, volumePath, type VerbContext } from './context.ts';
-import { fileChange, openForWriting, ownerOf, pushUntilDone } from './pushing.ts';
+import { EXIT, print, volumePath, withWritableVolume, type VerbContext } from './context.ts';
+import { fileChange, ownerOf, pushUntilDone } from './pushing.ts';
 
 export interface PutOptions {
   /** A local file; `-` is `stdin`. */
@@ -33,8 +34,11 @@ interface Source {
  * Stores one file in one transaction. A file that is there keeps its owner and mode; a new one takes the local ones.
  * Missing directories are made.
  */
-export async function put(context: VerbContext, options: PutOptions): Promise<number> {
-  const volume = await openForWriting(context);
+export function put(context: VerbContext, options: PutOptions): Promise<number> {
+  return withWritableVolume(context, (volume) => putInto(volume, context, options));
+}
+
+async function putInto(volume: Volume, context: VerbContext, options: PutOptions): Promise<number> {
   const source =
     options.local === '-' ? await sourceOfStdin(context, options) : await sourceOfFile(options.local);
   let complaint: string | undefined;

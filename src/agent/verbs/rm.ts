@@ -2,11 +2,13 @@
 
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
+import type { Path } from '../../reconcile/entry.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
 import { ConfigError } from '../error.ts';
+import type { Volume } from '../volume.ts';
 import { shownPath, type VolumeNode, type VolumeTree } from '../volume-tree.ts';
-import { EXIT, print, volumePath, type VerbContext } from './context.ts';
-import { openForWriting, pushUntilDone } from './pushing.ts';
+import { EXIT, print, volumePath, withWritableVolume, type VerbContext } from './context.ts';
+import { pushUntilDone } from './pushing.ts';
 
 export interface RmOptions {
   readonly path: ByteString;
@@ -18,7 +20,15 @@ export interface RmOptions {
 export async function rm(context: VerbContext, options: RmOptions): Promise<number> {
   const path = volumePath(options.path);
   if (path === '') throw new ConfigError('The root of the volume cannot be removed.');
-  const volume = await openForWriting(context);
+  return withWritableVolume(context, (volume) => removeFrom(volume, context, path, options));
+}
+
+async function removeFrom(
+  volume: Volume,
+  context: VerbContext,
+  path: Path,
+  options: RmOptions,
+): Promise<number> {
   let complaint: string | undefined;
   let wasFound = false;
   const pushed = await pushUntilDone(context, volume, 'rm', async (tree) => {

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 import { loadCodecs } from '../../../src/agent/codecs.ts';
-import { compressionOf, unpackBlock, type BlockCodecs } from '../../../src/codec/compress.ts';
+import { compressionOf, packBlock, unpackBlock, type BlockCodecs } from '../../../src/codec/compress.ts';
 import { DecodeError } from '../../../src/codec/error.ts';
 import { hex } from '../../support/hex.ts';
 
@@ -24,6 +24,25 @@ describe('unpacking blocks', () => {
       undefined,
     ]);
   });
+
+  it('packs as the real client does', () => {
+    expect(packBlock('none', HI, codecs)).to.equal(HI);
+    expect(new Uint8Array(packBlock('lz4', HI, codecs))).to.deep.equal(LZ4_HI);
+    expect(new Uint8Array(packBlock('zstd', HI, codecs))).to.deep.equal(ZSTD_HI);
+  });
+
+  for (const compression of ['none', 'lz4', 'zstd'] as const) {
+    it(`${compression}: unpacks what it packed, be it noise, zeros or text`, () => {
+      const noise = new Uint8Array(65536).map((_, i) => Math.imul(i + 1, 0x9e3779b1) >>> 24);
+      const text = new TextEncoder().encode('server { listen 80; }\n'.repeat(4000));
+      for (const block of [noise, new Uint8Array(1 << 20), text, HI, new Uint8Array(1)]) {
+        const packed = packBlock(compression, block, codecs);
+        expect(Buffer.from(unpackBlock(compression, packed, block.length, codecs)).equals(block)).to.equal(
+          true,
+        );
+      }
+    });
+  }
 
   it('none: the bytes themselves', () => {
     expect(unpackBlock('none', HI, 2, codecs)).to.deep.equal(HI);

@@ -102,6 +102,10 @@ describe('refusals', () => {
     ['storage in capitals', { storage: 'ETCD' }],
     ['hash prefix', { hashPrefix: true }],
     ['one shard', { shards: 1 }],
+    ['two shards', { shards: 2 }],
+    ['encryption', { encryptKey: 'PEM', encryptAlgo: 'aes256gcm-rsa' }],
+    ['encryption with ChaCha20', { encryptKey: 'PEM', encryptAlgo: 'chacha20-rsa' }],
+    ['encryption by 1.0, which has no name', { encryptKey: 'PEM', encryptAlgo: '' }],
     ['block size 16384', { blockSize: 16384 }],
     ['from 1.4.0-A', { minClientVersion: '1.4.0-A' }],
     ['from 1.4.2', { minClientVersion: '1.4.2' }],
@@ -122,8 +126,7 @@ describe('refusals', () => {
     ['another storage', { storage: 's3' }, /stored in "s3"/],
     ['no storage', { storage: '' }, /stored in ""/],
     ['an unknown compression', { compression: 'brotli' }, /compression is "brotli"/],
-    ['encryption', { encryptKey: 'PEM' }, /encrypted/],
-    ['two shards', { shards: 2 }, /spread over 2 stores/],
+    ['SM4', { encryptKey: 'PEM', encryptAlgo: 'sm4gcm' }, /encrypted with "sm4gcm"/],
     ['block size 0', { blockSize: 0 }, /block size is 0 KiB/],
     ['block size 32', { blockSize: 32 }, /block size is 32 KiB/],
     ['block size 96', { blockSize: 96 }, /block size is 96 KiB/],
@@ -144,8 +147,7 @@ describe('refusals', () => {
   }
 
   const unwritable: readonly [what: string, change: Partial<Setting>, sentence: RegExp][] = [
-    ['lz4', { compression: 'lz4' }, /compressed with lz4/],
-    ['zstd', { compression: 'zstd' }, /compressed with zstd/],
+    ['Ranger', { rangerRestUrl: 'https://ranger' }, /Ranger decides/],
   ];
   for (const [what, change, sentence] of unwritable) {
     it(`reads but does not write: ${what}`, () => {

@@ -7,10 +7,20 @@ import type { BlockCodecs } from '../../../src/codec/compress.ts';
 import type { ByteString } from '../../../src/codec/kv.ts';
 import { toByteString, utf8ByteString } from '../../../src/codec/bytes.ts';
 import { decodeSetting, readRefusal, type Setting } from '../../../src/codec/setting.ts';
+import { decrypt } from '../../../src/codec/encrypt.ts';
+import { loadCipher } from '../../../src/agent/cipher.ts';
+import { unwrapSecrets } from '../../../src/agent/secret.ts';
 import { loadCodecs } from '../../../src/agent/codecs.ts';
 import type { RemoteView } from '../../../src/reconcile/assemble.ts';
 import type { InodeIndex } from '../../../src/reconcile/inode-index.ts';
-import { fromBase64, loadVolume, metaKvs, volumeNames, type TreeFileEntry } from '../../support/fixture.ts';
+import {
+  FIXTURE_PASSPHRASE,
+  fromBase64,
+  loadVolume,
+  metaKvs,
+  volumeNames,
+  type TreeFileEntry,
+} from '../../support/fixture.ts';
 import { contentOf, indexOf, viewOf } from '../../support/remote.ts';
 
 /** What is left of an entry of the tree file when its readable duplicates are dropped, in one form for both sides. */
@@ -43,15 +53,8 @@ describe('remote trees of captured volumes', () => {
     if (settingKv === undefined) throw new Error(`${name} has no setting`);
     const setting = decodeSetting(settingKv.value);
 
-    if (name.startsWith('encrypted')) {
-      it(`${name}: is refused, and only because it is encrypted`, () => {
-        expect(readRefusal(setting)).to.equal('The blocks are encrypted.');
-        expect(readRefusal({ ...setting, encryptKey: '' })).to.equal(undefined);
-      });
-      continue;
-    }
-
     const blocks = new Map(volume.kvs.map((kv) => [kv.key, kv.value]));
+    before(async () => decryptBlocks(setting, blocks));
     const withXattrs = volume.header.mount_options.includes('--enable-xattr');
     const index = indexOf(kvs);
 
@@ -73,6 +76,15 @@ describe('remote trees of captured volumes', () => {
     }
   }
 });
+
+/** Takes the encryption off all blocks; what is left of a value is compressed as the setting says. */
+async function decryptBlocks(setting: Setting, blocks: Map<ByteString, Uint8Array>): Promise<void> {
+  const { encryptKey, encryptAlgo, name } = unwrapSecrets(setting);
+  if (encryptKey === '') return;
+  const cipher = await loadCipher(encryptKey, encryptAlgo, FIXTURE_PASSPHRASE);
+  for (const [key, value] of blocks)
+    if (key.startsWith(`${name}/chunks/`)) blocks.set(key, await decrypt(value, cipher));
+}
 
 /** The root and all entries in the order of the tree files: preorder, names by bytes. */
 function showView(
