@@ -10,6 +10,7 @@ import type { MetaKv, MetaView } from '../../../src/reconcile/meta-view.ts';
 import { trashHourName } from '../../../src/reconcile/trash.ts';
 import { LIMITS, planPush, type Prepared } from '../../../src/reconcile/plan-remote.ts';
 import type { PushChange } from '../../../src/reconcile/push-change.ts';
+import { attrOf } from '../../support/meta.ts';
 import { loadRecording, metaEvents, metaKvs } from '../../support/fixture.ts';
 
 /** What one key became; `undefined` is a delete. */
@@ -99,9 +100,9 @@ function planned(
     groups: [[change]],
     prepared: new Map(options.prepared === undefined ? [] : [[change, options.prepared]]),
     refused: [],
-    owners: false,
-    times: false,
-    xattrs: false,
+    owners: true,
+    times: true,
+    xattrs: true,
     setting: {
       trashDays: options.trashDays,
       dirStats: true,
@@ -247,22 +248,56 @@ describe('planPush, next to recordings of the real client', () => {
     });
   });
 
-  it('changes a mode as in chmod', () => {
-    compare('chmod', 1, ({ start, result, view }) => {
-      const key = decodeKey(only([...result.keys()]));
-      if (key.kind !== 'attr') throw new Error('the recording wrote something else than an attr');
-      const attr = attrIn(start, key.ino);
-      const old = entryOf(key.ino, attr);
-      const dentry = encodeKey({ kind: 'dentry', parent: attr.parent, name: 'f' });
-      const value = encodeDentry({ type: 'file', ino: key.ino });
-      return {
-        root: attr.parent,
-        change: { path: 'f', old, new: { ...old, mode: 0o600 } },
-        view: {
-          ...view,
-          get: (one) => (one === dentry ? { key: one, value, modRevision: 1n } : view.get(one)),
-        },
-      };
+  const attributes: readonly [
+    what: string,
+    recording: string,
+    wanted: Partial<Entry>,
+    before?: Partial<Entry>,
+  ][] = [
+    ['a mode', 'chmod', { mode: 0o600 }],
+    ['an owner', 'chown', { uid: 33, gid: 33 }],
+    ['a time', 'utimes', { mtimeNs: 1_600_000_000_987_654_321n }],
+    ['an extended attribute for the first time', 'setxattr', { xattrs: { 'user.k': 'v' } }],
+    [
+      'an extended attribute',
+      'setxattr-replace',
+      { xattrs: { 'user.k': 'v2' } },
+      { xattrs: { 'user.k': 'v' } },
+    ],
+    ['an extended attribute to none', 'removexattr', { xattrs: {} }, { xattrs: { 'user.k': 'v' } }],
+  ];
+  for (const [what, recording, wanted, before] of attributes) {
+    it(`changes ${what} as in ${recording}`, () => {
+      compare(recording, 1, ({ start, result, view }) => {
+        const key = decodeKey(only([...result.keys()]));
+        if (key.kind !== 'attr' && key.kind !== 'xattr')
+          throw new Error('the recording wrote something else');
+        // A recording of xattrs has no attr, for none is written.
+        const attr = key.kind === 'attr' ? attrIn(start, key.ino) : attrOf('file', { length: 2n });
+        const old = { ...entryOf(key.ino, attr), ...before } as Entry;
+        const known = new Map(
+          (
+            [
+              [
+                { kind: 'dentry', parent: attr.parent, name: 'f' },
+                encodeDentry({ type: 'file', ino: key.ino }),
+              ],
+              [{ kind: 'attr', ino: key.ino }, encodeAttr(attr)],
+            ] as const
+          ).map(([one, value]) => [encodeKey(one), value]),
+        );
+        return {
+          root: attr.parent,
+          change: { path: 'f', old, new: { ...old, ...wanted } as Entry },
+          view: {
+            ...view,
+            get: (one) => {
+              const value = known.get(one);
+              return value === undefined ? view.get(one) : { key: one, value, modRevision: 1n };
+            },
+          },
+        };
+      });
     });
-  });
+  }
 });
