@@ -276,10 +276,10 @@ export class Agent {
 
   #agree({ agreed }: Reconciled): void {
     const { ledger } = this.#o;
-    const { ancestor } = ledger.state;
+    const { ancestor, replaced } = ledger.state;
     const news: [Path, AncestorEntry | null][] = [];
     for (const [path, entry] of agreed) {
-      if (!sameFields(ancestor.get(path), entry)) news.push([path, entry ?? null]);
+      if (!sameFields(ancestor.get(path), entry) || replaced.has(path)) news.push([path, entry ?? null]);
       this.#remoteDirty.delete(path);
     }
     if (news.length > 0) ledger.write([{ t: 'ancestor', entries: news }], false);
@@ -429,16 +429,23 @@ export class Agent {
   }
 
   #parkConflicts(plan: Reconciled, undone: readonly Change[], revision: bigint): void {
+    const lost = new Set<bigint>();
+    const park = (path: Path, entry: Entry | undefined, reason: string): void => {
+      const disk = this.local.diskInode(path);
+      // A file with several names has lost once, not once a name.
+      if (disk !== undefined && lost.has(disk)) return;
+      if (disk !== undefined) lost.add(disk);
+      this.#park(path, entry, revision, reason);
+    };
     for (const { path, local, winner } of plan.conflicts) {
-      if (winner === 'remote') this.#park(path, local, revision, 'changed here and in the volume');
+      if (winner === 'remote') park(path, local, 'changed here and in the volume');
       else
         log('warn', 'conflict decided', {
           path,
           reason: 'changed here, removed in the volume: the change stays',
         });
     }
-    for (const { path, old } of undone)
-      this.#park(path, old, revision, 'local edits are not pushed in this mode');
+    for (const { path, old } of undone) park(path, old, 'local edits are not pushed in this mode');
   }
 
   #park(path: Path, entry: Entry | undefined, revision: bigint, reason: string): void {

@@ -83,7 +83,15 @@ export type LedgerRecord =
   | { readonly t: 'mending'; readonly names: readonly ByteString[] }
   /** Local entries that were there before the first publish and are not pushed (`--adopt` does). */
   | { readonly t: 'unadopted'; readonly add: readonly Path[]; readonly remove: readonly Path[] }
-  | { readonly t: 'ancestor'; readonly entries: Pairs<AncestorEntry>; readonly revision?: bigint }
+  /** The state's `replaced`, where the log is written afresh; elsewhere it follows from slots and ancestor. */
+  | { readonly t: 'replaced'; readonly inodes: Pairs<bigint> }
+  /** `sameInodes`: the inodes on disk that were agreed on there stay those, whatever the paths hold now. */
+  | {
+      readonly t: 'ancestor';
+      readonly entries: Pairs<AncestorEntry>;
+      readonly revision?: bigint;
+      readonly sameInodes?: true;
+    }
   /** A transaction that makes the volume hold these is about to be sent. */
   | { readonly t: 'pushing'; readonly entries: Pairs<Entry> }
   | { readonly t: 'pushed' }
@@ -102,6 +110,13 @@ export class LedgerState {
   /** Where the idle tree differs from the active one: what it holds there (`undefined`: nothing). */
   readonly stale = new Map<Path, Slot | undefined>();
   readonly ancestor = new Map<Path, AncestorEntry>();
+  /**
+   * Where the inode on disk is no more the one that was agreed on: that one. For a path of the ancestor without such a
+   * note it is the slot's.
+   */
+  readonly replaced = new Map<Path, bigint>();
+  /** The same by inode: where it was, the last of several paths. */
+  readonly #left = new Map<bigint, Path>();
   readonly kept = new Map<string, KeptRecord>();
   readonly mending = new Set<ByteString>();
   readonly unadopted = new Set<Path>();
@@ -123,8 +138,7 @@ export class LedgerState {
         this.active = record.tree;
         this.revision = record.revision;
         this.stale.clear();
-        this.#look(record.slots, record.stale);
-        this.#agree(record.ancestor);
+        this.#commit(record);
         return;
       case 'settled':
         this.intent = undefined;
@@ -141,9 +155,12 @@ export class LedgerState {
         this.#look(record.slots, record.stale);
         for (const path of record.same) this.stale.delete(path);
         return;
+      case 'replaced':
+        for (const [path, ino] of record.inodes) this.#noteReplaced(path, ino ?? undefined);
+        return;
       case 'ancestor':
         if (record.revision !== undefined) this.revision = record.revision;
-        this.#agree(record.entries);
+        this.#agree(record.entries, record.sameInodes);
         return;
       case 'pushing':
         this.pushing.clear();
@@ -172,6 +189,7 @@ export class LedgerState {
     const stale = [...this.stale].map(([path, slot]) => [path, slot ?? null] as const);
     yield { t: 'look', slots: [...this.slots.entries()], stale, same: [] };
     yield { t: 'ancestor', entries: [...this.ancestor], revision: this.revision };
+    if (this.replaced.size > 0) yield { t: 'replaced', inodes: [...this.replaced] };
     if (this.mending.size > 0) yield { t: 'mending', names: [...this.mending] };
     if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
     for (const [name, record] of this.kept) yield { t: 'kept', name, record };
@@ -185,13 +203,62 @@ export class LedgerState {
     if (this.intent !== undefined) yield this.intent;
   }
 
+  /** The inode on disk that was agreed on at a path; `undefined` if no file was. */
+  agreedInode(path: Path): bigint | undefined {
+    if (this.ancestor.get(path)?.type !== 'file') return undefined;
+    const slot = this.slots.get(path);
+    return this.replaced.get(path) ?? (slot?.type === 'file' ? slot.signature.ino : undefined);
+  }
+
+  /** The paths at which an inode on disk was agreed on. */
+  *pathsAgreedOn(ino: bigint): Generator<Path> {
+    for (const path of this.slots.namesOf(ino)) if (this.agreedInode(path) === ino) yield path;
+    for (const [path, replaced] of this.replaced) if (replaced === ino) yield path;
+  }
+
+  /** The path at which an inode on disk was agreed on, and where another one or none is now. */
+  leftBy(ino: bigint): Path | undefined {
+    return this.#left.get(ino);
+  }
+
+  #noteReplaced(path: Path, ino: bigint | undefined): void {
+    const before = this.replaced.get(path);
+    if (before === ino) return;
+    if (before !== undefined && this.#left.get(before) === path) this.#left.delete(before);
+    if (ino === undefined) this.replaced.delete(path);
+    else {
+      this.replaced.set(path, ino);
+      this.#left.set(ino, path);
+    }
+  }
+
+  #setSlot(path: Path, slot: Slot | undefined): void {
+    const agreed = this.agreedInode(path);
+    this.slots.set(path, slot);
+    if (agreed === undefined) return;
+    this.#noteReplaced(path, slot?.type === 'file' && slot.signature.ino === agreed ? undefined : agreed);
+  }
+
   #look(slots: Pairs<Slot>, stale: Pairs<Slot>): void {
-    for (const [path, slot] of slots) this.slots.set(path, slot ?? undefined);
+    for (const [path, slot] of slots) this.#setSlot(path, slot ?? undefined);
     for (const [path, slot] of stale) this.stale.set(path, slot ?? undefined);
   }
 
-  #agree(entries: Pairs<AncestorEntry>): void {
+  #commit({ slots, stale, ancestor }: Extract<LedgerRecord, { t: 'commit' }>): void {
+    for (const [path, slot] of slots) {
+      const before = this.slots.get(path);
+      // A tree may hold a copy, where the kernel forbids a second name: the same file all the same.
+      const isCopy = slot?.type === 'file' && before?.type === 'file' && slot.digest === before.digest;
+      if (isCopy) this.slots.set(path, slot);
+      else this.#setSlot(path, slot ?? undefined);
+    }
+    for (const [path, slot] of stale) this.stale.set(path, slot ?? undefined);
+    this.#agree(ancestor);
+  }
+
+  #agree(entries: Pairs<AncestorEntry>, sameInodes = false): void {
     for (const [path, entry] of entries) {
+      if (!sameInodes) this.#noteReplaced(path, undefined);
       if (entry === null) this.ancestor.delete(path);
       else this.ancestor.set(path, entry);
     }

@@ -1,6 +1,6 @@
 /** The local side as the loop sees it: what looks have found and nobody has dealt with yet. */
 
-import { parentOf, sameEntry, type Entry, type Path } from '../reconcile/entry.ts';
+import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
 import type { Adoption, Look, Loser } from './look.ts';
 import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.ts';
@@ -121,7 +121,34 @@ export class Local {
     if (slot === undefined) return undefined;
     if (slot.type === 'other' || (ancestor === undefined && this.#onlyCarried(path, slot))) return ancestor;
     const entry = entryOfSlot(slot);
-    return entry?.type === 'file' && ancestor?.type === 'file' ? { ...entry, nlink: ancestor.nlink } : entry;
+    return entry?.type === 'file' ? { ...entry, ...this.inodeAt(path) } : entry;
+  }
+
+  /** The inode on disk that a path has or is about to have; `undefined` if that is no file, or one still to be made. */
+  diskInode(path: Path): bigint | undefined {
+    if (this.adoptions.get(path)?.copy === true) return undefined;
+    const slot = this.slotAt(path);
+    return slot?.type === 'file' ? slot.signature.ino : undefined;
+  }
+
+  /**
+   * The volume's inode that the file at a path is, and how many names that has. An inode on disk stands for the one that
+   * was agreed on where it is, or was until it left.
+   */
+  inodeAt(path: Path): Pick<FileEntry, 'ino' | 'nlink'> {
+    const disk = this.diskInode(path);
+    if (disk === undefined) return { ino: 0n, nlink: 1 };
+    const { slots, ancestor } = this.#state;
+    const names = slots.namesOf(disk).filter((name) => this.diskInode(name) === disk);
+    const here = names.length + (names.includes(path) ? 0 : 1);
+    const left = this.#state.leftBy(disk) ?? this.#vanished.get(disk);
+    for (const name of left === undefined ? [path, ...names] : [path, ...names, left]) {
+      const agreed = ancestor.get(name);
+      if (agreed?.type === 'file' && this.#state.agreedInode(name) === disk) {
+        return { ino: agreed.ino, nlink: Math.max(here, agreed.nlink) };
+      }
+    }
+    return { ino: 0n, nlink: here };
   }
 
   /** A directory that the volume removed and that stays for what it carries. */
@@ -136,9 +163,10 @@ export class Local {
 
   /** Where the inode now at `path` was before it vanished there. */
   cameFrom(path: Path): Path | undefined {
-    const slot = this.slotAt(path);
-    const from = slot?.type === 'file' ? this.#vanished.get(slot.signature.ino) : undefined;
-    return from === path ? undefined : from;
+    const disk = this.diskInode(path);
+    if (disk === undefined) return undefined;
+    const from = this.#vanished.get(disk) ?? this.#state.leftBy(disk);
+    return from === undefined || from === path || this.diskInode(from) === disk ? undefined : from;
   }
 
   /** The path is dealt with: what it holds is what both sides agreed on. */

@@ -5,9 +5,11 @@ import createDebug from 'debug';
 import { escapeBytes, prefixRange } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
-import { COMPARED_MODE, type Entry, type Path } from '../reconcile/entry.ts';
+import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
+import { findLinks } from '../reconcile/links.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
+import { needsContent } from '../reconcile/push-change.ts';
 import { LimitError } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
@@ -124,7 +126,7 @@ export class Outbox {
   start(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
     if (this.#push !== undefined) return Infinity;
     const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
-    const due = this.#withoutUnwritable(this.#withOwners(changes, connection.remote));
+    const due = this.#withOwners(changes, connection.remote);
     if (due.length === 0 && this.#o.parked.size === 0) return Infinity;
     if (leftMs > 0) return leftMs;
     this.#push = this.#runPush(due, connection, signal)
@@ -162,15 +164,9 @@ export class Outbox {
       : inheritOwners(changes, (path) => remote.tree.get(path), remote.rootOwner);
   }
 
-  /** What this program does not push yet stays local, as a problem. */
-  #withoutUnwritable(changes: readonly Change[]): Change[] {
-    return changes.filter((change) => {
-      const { path, old, new: next } = change;
-      const linked = old?.type === 'file' && old.nlink > 1 && next !== undefined;
-      if (linked)
-        this.#refuse(path, next, 'the file is hard linked in the volume; edits of such files stay local');
-      return !linked;
-    });
+  #withInode(change: Change): Change {
+    const { path, new: entry } = change;
+    return entry?.type === 'file' ? { ...change, new: { ...entry, ...this.#o.local.inodeAt(path) } } : change;
   }
 
   #refuse(path: Path, entry: Entry | undefined, reason: string): void {
@@ -186,14 +182,20 @@ export class Outbox {
     const { ledger } = this.#o;
     const { ancestor } = ledger.state;
     const moves = findMoves({
-      changes,
+      // What was found beside the trees has been brought into them since: only now it shows which names share an inode.
+      changes: changes.map((change) => this.#withInode(change)),
       cameFrom: (path) => this.#o.local.cameFrom(path),
       paths: () => ancestor.keys(),
+    });
+    const linked = findLinks({
+      changes: moves,
+      diskInode: (path) => this.#o.local.diskInode(path),
+      volumeFile: (ino) => volumeFile(remote, ino),
     });
     for (const { path } of changes) this.#pushing.add(path);
     const intents = changes.map(({ path, new: entry }) => [path, entry ?? null] as const);
     ledger.write([{ t: 'pushing', entries: intents }], false);
-    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(moves, {
+    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(linked, {
       ...(remote.root === undefined ? {} : { root: remote.root }),
       live: { index: remote.index, revision: () => remote.head },
       read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
@@ -286,12 +288,31 @@ export class Outbox {
     const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, pushed) ?? null]];
     if (movedFrom !== undefined) entries.push(...this.#movedAncestors(movedFrom, path));
     this.#o.ledger.write([{ t: 'ancestor', entries }], false);
-    if (entry?.type === 'file' && pushed?.type === 'file') {
+    if (entry?.type === 'file' && entry.ino === outcome.change.old?.ino) this.#agreeOnOtherNames(path, entry);
+    if (entry?.type === 'file' && pushed?.type === 'file' && needsContent(outcome.change)) {
       remote.noteOwn(revision, new Map([[entry.ino, { digest: pushed.digest, size: pushed.size }]]));
     } else {
       remote.noteOwn(revision, new Map());
     }
     for (const [one] of entries) this.#o.local.settle(one);
+  }
+
+  /**
+   * New contents and modes of a file are agreed on under all its names: one that goes or is replaced at the same time must not look
+   * as if the volume had been edited there.
+   */
+  #agreeOnOtherNames(path: Path, entry: FileEntry): void {
+    const { ledger, local } = this.#o;
+    const { ancestor } = ledger.state;
+    const disk = ledger.state.agreedInode(path);
+    if (disk === undefined) return;
+    const others = [...ledger.state.pathsAgreedOn(disk)].filter(
+      (name) => name !== path && ancestor.get(name)?.ino === entry.ino,
+    );
+    if (others.length === 0) return;
+    const entries = others.map((name) => [name, entry] as const);
+    ledger.write([{ t: 'ancestor', entries, sameInodes: true }], false);
+    for (const name of others) local.settle(name);
   }
 
   /** What was agreed on below a moved path is agreed on below its new one. */
@@ -304,6 +325,15 @@ export class Outbox {
     }
     return entries;
   }
+}
+
+/** A file of the volume as the view shows it. */
+function volumeFile(remote: Remote, ino: bigint): FileEntry | undefined {
+  for (const path of remote.pathsOf(ino)) {
+    const entry = remote.tree.get(path);
+    if (entry?.type === 'file' && entry.ino === ino) return entry;
+  }
+  return undefined;
 }
 
 /**

@@ -3,6 +3,7 @@
 import { decodeKey, encodeKey, ROOT_INO } from '../codec/key.ts';
 import type { ByteString, Compare, StoreTransaction } from '../codec/kv.ts';
 import type { Setting } from '../codec/setting.ts';
+import { decodeSlices } from '../codec/slice.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { detachedTree, holdOf, type Hold } from '../reconcile/detached.ts';
 import {
@@ -457,8 +458,12 @@ export class PushRun {
       if (kvs[0] !== undefined) return undefined;
       return writtenAt(transaction, result.current) ?? result.revision;
     }
-    const inos = planned.flatMap(({ change }) => this.#prepared.get(change)?.ino ?? []);
-    const ino = inos[0];
+    if (await this.#isSwapped(planned)) return writtenAt(transaction, result.current) ?? result.revision;
+    // What was claimed for contents in place gets no attr.
+    const ino = planned.find(({ change, entry }) => {
+      const claimed = this.#prepared.get(change)?.ino;
+      return claimed !== undefined && claimed === entry?.ino;
+    })?.entry?.ino;
     if (ino === undefined) return writtenAt(transaction, result.current);
     const { kvs } = await this.#store.get([this.#volume.keyOf({ kind: 'attr', ino })], {
       ...(this.#options.signal === undefined ? {} : { signal: this.#options.signal }),
@@ -469,6 +474,19 @@ export class PushRun {
     // It may have come and gone: then its blocks belong to whoever deletes the file's data.
     await this.#keepBlocksOfDeleted(planned);
     return undefined;
+  }
+
+  /** Whether an inode that was there has a slice of ours: nobody else gives one to it. */
+  async #isSwapped(planned: readonly Planned[]): Promise<boolean> {
+    const { signal } = this.#options;
+    for (const { change, entry } of planned) {
+      const [slice] = this.#prepared.get(change)?.content?.slices ?? [];
+      if (change.link?.kind !== 'in-place' || entry === undefined || slice === undefined) continue;
+      const key = this.#volume.keyOf({ kind: 'chunk', ino: entry.ino, index: slice.index });
+      const { kvs } = await this.#store.get([key], signal === undefined ? {} : { signal });
+      if (kvs[0] !== undefined && decodeSlices(kvs[0].value).some(({ id }) => id === slice.id)) return true;
+    }
+    return false;
   }
 
   /** Forgets the blocks of contents that another client has already taken over for deletion. */

@@ -138,6 +138,7 @@ function indexedRange(index: InodeIndex, range: KeyRange): MetaKv[] {
   const keys = [
     ...[...record.dentries.keys()].map((name) => encodeKey({ kind: 'dentry', parent: ino, name })),
     ...[...record.xattrs.keys()].map((name) => encodeKey({ kind: 'xattr', ino, name })),
+    ...[...record.chunks.keys()].map((index) => encodeKey({ kind: 'chunk', ino, index })),
     ...[...record.parents.keys()].map((parent) => encodeKey({ kind: 'parent', ino, parent })),
   ];
   return keys

@@ -77,6 +77,7 @@ export class Scanner {
     for (const dir of dirs) {
       if (this.#isDirectory(active, dir)) await this.#lookAtActive(state, active, dir, deep, sightings, look);
     }
+    this.#sightOtherNames(state, active, sightings);
     this.#judgeActive(state, active, sightings, look);
     const idle = otherTree(active);
     for (const dir of dirs) {
@@ -188,6 +189,30 @@ export class Scanner {
     }
   }
 
+  /** The other names of files that differ: what is edited under one name is edited under all, wherever they are. */
+  #sightOtherNames(state: LedgerState, tree: TreeName, sightings: Sighting[]): void {
+    const seen = new Set(sightings.map(({ path }) => path));
+    for (const { stat, slot } of [...sightings]) {
+      const before = slot?.type === 'file' ? state.slots.namesOf(slot.signature.ino) : [];
+      const now = stat?.type === 'file' ? state.slots.namesOf(stat.ino) : [];
+      for (const path of [...before, ...now]) {
+        if (seen.has(path) || this.#o.excluded(path)) continue;
+        seen.add(path);
+        const known = state.slots.get(path);
+        const found = statInTree(this.#o.fs, 'look at other name', this.#o.layout, tree, path);
+        if (known !== undefined && found !== undefined && sameSignature(known, found)) continue;
+        sightings.push({ path, stat: found, slot: known });
+      }
+    }
+  }
+
+  /** What is known of an inode: by the name at which it stands, or by another one. */
+  #knownInode(state: LedgerState, slot: Slot | undefined, stat: FileStat | undefined): Slot | undefined {
+    if (stat?.type !== 'file' || slot?.signature.ino === stat.ino) return slot;
+    const [other] = state.slots.namesOf(stat.ino);
+    return other === undefined ? slot : state.slots.get(other);
+  }
+
   // Phase 2: which differences count now.
   #judgeActive(state: LedgerState, tree: TreeName, sightings: readonly Sighting[], look: Look): void {
     const moved = movedPaths(sightings.filter(({ path }) => !this.#o.excluded(path)));
@@ -198,7 +223,8 @@ export class Scanner {
         continue;
       }
       if (slot?.type === 'file' && slot.signature.ino !== stat?.ino) this.#noteReplaced(tree, path, slot);
-      const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, slot);
+      const known = this.#knownInode(state, slot, stat);
+      const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, known);
       if (!this.#reader.isSettled('active', path, stat, quietMs)) {
         look.busy.add(path);
         continue;

@@ -90,6 +90,8 @@ export function entryOfSlot(slot: Slot): Entry | undefined {
 /** Slots by path, with the names below each directory at hand. */
 export class SlotTree {
   readonly #slots = new Map<Path, Slot>();
+  /** Paths of files by inode: nearly always one. */
+  readonly #names = new Map<bigint, Path | Set<Path>>();
   readonly #children = new Map<Path, Set<string>>();
 
   get size(): number {
@@ -108,7 +110,31 @@ export class SlotTree {
     return this.#slots.entries();
   }
 
+  /** The paths of files that are one inode. */
+  namesOf(ino: bigint): readonly Path[] {
+    const names = this.#names.get(ino);
+    if (names === undefined) return [];
+    return typeof names === 'string' ? [names] : [...names];
+  }
+
+  #rename(path: Path, before: Slot | undefined, now: Slot | undefined): void {
+    const [old, ino] = [before, now].map((slot) => (slot?.type === 'file' ? slot.signature.ino : undefined));
+    if (old === ino) return;
+    if (old !== undefined) {
+      const names = this.#names.get(old);
+      if (typeof names === 'object') names.delete(path);
+      if (names === path || (typeof names === 'object' && names.size === 0)) this.#names.delete(old);
+    }
+    if (ino !== undefined) {
+      const names = this.#names.get(ino);
+      if (names === undefined) this.#names.set(ino, path);
+      else if (typeof names === 'object') names.add(path);
+      else this.#names.set(ino, new Set([names, path]));
+    }
+  }
+
   set(path: Path, slot: Slot | undefined): void {
+    this.#rename(path, this.#slots.get(path), slot);
     const slash = path.lastIndexOf('/');
     const parent = slash < 0 ? '' : path.slice(0, slash);
     const name = path.slice(slash + 1);

@@ -183,14 +183,14 @@ export class Draft {
   }
 
   /**
-   * All keys of a stored range. Each is compared, and so is that none was added: a key that came later has a higher
-   * mod revision than all that were there.
+   * All keys of a range as this transaction leaves them. Each stored one is compared, and so is that none was added: a
+   * key that came later has a higher mod revision than all that were there.
    */
-  readRange(range: KeyRange): readonly MetaKv[] {
+  readRange(range: KeyRange): readonly { readonly key: ByteString; readonly value: Uint8Array }[] {
     const stored = this.#storedRange(range);
     for (const { key, modRevision } of stored) this.#compare(key, modRevision);
     this.#compareNoNewer(range, stored);
-    return stored;
+    return [...this.#withWrites(range, stored)].map(([key, value]) => ({ key, value }));
   }
 
   /** Whether a range that was read holds nothing, before this transaction and by it. */

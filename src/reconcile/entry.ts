@@ -6,7 +6,10 @@ import type { ByteString } from '../codec/kv.ts';
 export type Path = string;
 
 interface EntryBase {
-  /** The volume's inode; 0n when the volume has none yet (a local addition). */
+  /**
+   * The volume's inode. Of a local file: the one that its inode on disk stands for, 0n when that is none of the volume's;
+   * of other local entries always 0n.
+   */
   readonly ino: bigint;
   /** Permission bits with suid, sgid and sticky: 0 to 0o7777. */
   readonly mode: number;
@@ -23,7 +26,7 @@ export interface FileEntry extends EntryBase {
   readonly size: bigint;
   /** SHA-256 of the content, lower-case hex. */
   readonly digest: string;
-  /** Names of this inode in the volume; above 1 it is hard linked. */
+  /** Names of this inode, on its side; above 1 it is hard linked. */
   readonly nlink: number;
 }
 
@@ -68,12 +71,21 @@ export function sameContent(a: Entry | undefined, b: Entry | undefined): boolean
 }
 
 /**
- * Equality that counts (design 4.4): type, content, target, and the permission bits that both sides can hold.
- * Times and owners are not compared; a symlink has no mode.
+ * Whether two files are the same inode, as far as that shows: which inode a name has matters only where another name has
+ * it, or had it, as well.
+ */
+function sameInode(a: FileEntry, b: FileEntry): boolean {
+  return a.ino === b.ino || (a.nlink <= 1 && b.nlink <= 1);
+}
+
+/**
+ * Equality that counts (design 4.4): type, content, target, the inode of files with several names, and the permission
+ * bits that both sides can hold. Times and owners are not compared; a symlink has no mode.
  */
 export function sameEntry(a: Entry | undefined, b: Entry | undefined): boolean {
   if (!sameContent(a, b)) return false;
   if (a === undefined || b === undefined || a.type === 'symlink') return true;
+  if (a.type === 'file' && b.type === 'file' && !sameInode(a, b)) return false;
   return (a.mode & COMPARED_MODE) === (b.mode & COMPARED_MODE);
 }
 

@@ -114,11 +114,11 @@ function create(work: Work, place: Place, inode: NewInode, type: FileType, lengt
  * A ctime that is not the mtime. A mount creates and truncates files with both equal and fills them later; followers tell
  * by it that this one came whole (`HoldTracker`).
  */
-function besideMtime(nowNs: bigint, mtimeNs: bigint): bigint {
+export function besideMtime(nowNs: bigint, mtimeNs: bigint): bigint {
   return nowNs === mtimeNs ? nowNs + 1n : nowNs;
 }
 
-function putContent({ draft }: Work, ino: bigint, content: Content): void {
+export function putContent({ draft }: Work, ino: bigint, content: Content): void {
   for (const { index, id, size } of content.slices) {
     const record = { pos: 0, id, size, off: 0, len: size };
     draft.put({ kind: 'chunk', ino, index }, encodeSlices([record]));
@@ -127,7 +127,8 @@ function putContent({ draft }: Work, ino: bigint, content: Content): void {
 
 /**
  * Replaces a file's contents by a new inode under the old name (layout 13.2), so that a reader who has the old one open
- * keeps it whole. Owner, flags, xattrs, ACL and tier stay unless something else is wanted; the old inode goes where an unlinked file goes.
+ * keeps it whole. Owner, flags, xattrs, ACL and tier stay unless something else is wanted; the old inode goes where an
+ * unlinked file goes, and its other names keep it.
  */
 export function replaceContent(
   work: Work,
@@ -139,8 +140,6 @@ export function replaceContent(
   const { draft, accounting, nowNs } = work;
   refuseFixed(old.attr);
   directory(work, place.parent);
-  if (old.attr.nlink > 1)
-    throw new Refused('the file is hard linked; its other names would keep the old contents');
   const attr: Attr = {
     ...withAttributes(work, old.attr, inode),
     atimeNs: nowNs,

@@ -1,11 +1,12 @@
 /** Turns changes into operations on one draft. */
 
-import type { Attr, FileType } from '../codec/attr.ts';
+import { decodeAttr, type Attr, type FileType } from '../codec/attr.ts';
 import { toBytes } from '../codec/bytes.ts';
 import { ROOT_INO } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { nameProblem } from '../codec/name.ts';
 import { nameOf, parentOf, sameContent, type Entry, type Path } from './entry.ts';
+import { hold, putName } from './link.ts';
 import {
   createDirectory,
   createFile,
@@ -20,6 +21,7 @@ import { NotEmpty, Refused, Stale } from './refusal.ts';
 import { remove } from './remove.ts';
 import { attach, detach, type Detached } from './rename.ts';
 import { setAttributes, setXattrs, type WantedAttributes, type Xattrs } from './set-attributes.ts';
+import { swapContent } from './swap.ts';
 import { find, type Found, type Place, type Work } from './work.ts';
 
 /** What was claimed and stored for one change before it is planned. */
@@ -84,7 +86,13 @@ export class Planner {
       leaving.map(({ change, place, found }) => [change, detach(this.#work, place, found)]),
     );
     try {
-      return group.map((change) => ({ change, entry: this.#apply(change, detached.get(change)) }));
+      // Before any name of these files goes, so that none of them goes with it.
+      for (const { link } of group) if (link?.kind === 'name') hold(this.#work, link.ino);
+      const entries = new Map<Path, Entry | undefined>();
+      for (const change of [...group.filter(isFree), ...group.filter((one) => !isFree(one))]) {
+        entries.set(change.path, this.#apply(change, detached.get(change), entries));
+      }
+      return group.map((change) => ({ change, entry: entries.get(change.path) }));
     } catch (error) {
       // An entry that was refused keeps its directory from going: that is no news about the volume.
       const isHeld = (path: Path): boolean =>
@@ -113,7 +121,14 @@ export class Planner {
     return { place, found: this.#verified(place, change.old, change) };
   }
 
-  #apply(change: PushChange, detached: Detached | undefined): Entry | undefined {
+  /** Makes one change; `done` has those of its group before it. Returns the entry that the volume then has. */
+  #apply(
+    change: PushChange,
+    detached: Detached | undefined,
+    done: ReadonlyMap<Path, Entry | undefined>,
+  ): Entry | undefined {
+    const { link } = change;
+    if (link?.kind === 'follow') return done.get(link.leader);
     const place = this.#placeOf(change.path, change);
     this.#refuseName(place);
     if (detached !== undefined) {
@@ -122,6 +137,16 @@ export class Planner {
       attach(this.#work, place, detached, over);
     }
     const { old, new: wanted } = change;
+    if (wanted !== undefined && (link?.kind === 'name' || link?.kind === 'name-of-new')) {
+      const ino = link.kind === 'name' ? link.ino : (done.get(link.maker)?.ino ?? 0n);
+      if (old !== undefined) remove(this.#work, place, this.#verified(place, old, change));
+      if (link.kind === 'name-of-new') hold(this.#work, ino);
+      const attr = putName(this.#work, place, ino);
+      const found = { ino, dentry: { type: attr.type, ino }, attr };
+      // What is on disk is one inode: its attributes are those of the new name.
+      const { mtimeNs: _, ...others } = this.#attributes(wanted);
+      return this.#withXattrs({ ino, attr: setAttributes(this.#work, found, others) }, wanted, undefined);
+    }
     if (old === undefined) return wanted === undefined ? undefined : this.#create(change, place, wanted);
     const found = detached === undefined ? this.#verified(place, old, change) : find(this.#work, place);
     if (wanted === undefined) {
@@ -132,6 +157,13 @@ export class Planner {
     if (needsContent(change) && found.attr.type === 'file') {
       const prepared = this.#prepared(change);
       const inode = { ...attributes, ino: inoOf(prepared), mtimeNs: wanted.mtimeNs };
+      if (link?.kind === 'in-place') {
+        const swapped = swapContent(this.#work, found, inode, contentOf(prepared));
+        // Its mtime is set already, and not to what it was.
+        const { mtimeNs: _, ...others } = attributes;
+        const attr = setAttributes(this.#work, { ...found, attr: swapped }, others);
+        return this.#withXattrs({ ino: found.ino, attr }, wanted, old.xattrs);
+      }
       const attr = replaceContent(this.#work, place, found, inode, contentOf(prepared));
       return this.#withXattrs({ ino: inode.ino, attr }, wanted, old.xattrs);
     }
@@ -201,7 +233,10 @@ export class Planner {
     if (found.ino !== seen.ino) throw new Stale('another entry has the name');
     if (!hasType(seen, found.attr.type)) throw new Stale('the entry has another type');
     if (seen.type === 'directory') return found;
-    if (seen.type === 'file' && found.attr.length !== seen.size) throw new Stale('the contents were changed');
+    // Before this transaction: it may have given the file new contents under another of its names.
+    const stored = draft.before({ kind: 'attr', ino: seen.ino });
+    const { length } = stored === undefined ? found.attr : decodeAttr(stored);
+    if (seen.type === 'file' && length !== seen.size) throw new Stale('the contents were changed');
     const revision = change?.expect?.attrModRevision;
     if (revision !== undefined && draft.modRevision({ kind: 'attr', ino: seen.ino }) !== revision) {
       throw new Stale('the entry was changed');
@@ -244,6 +279,11 @@ export class Planner {
   #prepared(change: PushChange): Prepared {
     return this.#request.prepared.get(change) ?? {};
   }
+}
+
+/** Whether a change needs no result of another one of its group. */
+function isFree({ link }: PushChange): boolean {
+  return link?.kind !== 'follow' && link?.kind !== 'name-of-new';
 }
 
 function inoOf(prepared: Prepared): bigint {

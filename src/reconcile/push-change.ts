@@ -12,6 +12,8 @@ export interface PushChange extends Change {
   readonly over?: Entry;
   /** Makes missing directories above `path`, with these attributes. */
   readonly makeParents?: { readonly mode: number; readonly uid: number; readonly gid: number };
+  /** How a file with several names is meant; absent: it has one, and gets a new inode for new contents. */
+  readonly link?: FileLink;
   /** What the caller relied on besides. */
   readonly expect?: {
     /** Mod revision of the attr of `old`, when it is no directory. */
@@ -19,10 +21,35 @@ export interface PushChange extends Change {
   };
 }
 
-/** Whether pushing the change takes a new inode. */
+/** What the new name or the new contents of a path mean for the other names of its file. */
+export type FileLink =
+  /** The contents go into the inode that is there: all its names follow. */
+  | { readonly kind: 'in-place' }
+  /** What the change of another path does is done for this one, too. */
+  | { readonly kind: 'follow'; readonly leader: Path }
+  /** The name leads to an inode of its own from now on, even if the contents stay. */
+  | { readonly kind: 'apart' }
+  /** One more name of an inode that the volume has, whose contents are those of `new` by then. */
+  | { readonly kind: 'name'; readonly ino: bigint }
+  /** One more name of the inode that the change of another path makes. */
+  | { readonly kind: 'name-of-new'; readonly maker: Path };
+
+/**
+ * Whether pushing the change takes an inode number: for a new inode, or for contents that are replaced in place, which
+ * then wait under it to be deleted.
+ */
 export function needsInode(change: PushChange): change is PushChange & { readonly new: Entry } {
   if (change.new === undefined) return false;
-  return change.old === undefined || !sameContent(change.old, change.new);
+  switch (change.link?.kind) {
+    case 'follow':
+    case 'name':
+    case 'name-of-new':
+      return false;
+    case 'apart':
+      return true;
+    default:
+      return change.old === undefined || !sameContent(change.old, change.new);
+  }
 }
 
 /** Whether pushing the change stores contents. */

@@ -75,6 +75,8 @@ function dependencies(steps: readonly PushChange[]): Map<PushChange, PushChange[
     if (list === undefined) needs.set(step, [before]);
     else list.push(before);
   };
+  const needsOfLinks = linkDependencies(steps, byPath);
+  for (const [step, before] of needsOfLinks) need(step, before);
   for (const step of steps) {
     // What stood under the path may be on its way elsewhere.
     need(step, bySource.get(step.path));
@@ -93,6 +95,36 @@ function dependencies(steps: readonly PushChange[]): Map<PushChange, PushChange[
     }
   }
   return needs;
+}
+
+/** What depends on what because of files with several names: pairs of a step and one that must come before it. */
+function linkDependencies(
+  steps: readonly PushChange[],
+  byPath: ReadonlyMap<Path, PushChange>,
+): (readonly [PushChange, PushChange | undefined])[] {
+  const pairs: (readonly [PushChange, PushChange | undefined])[] = [];
+  const namers = new Map<bigint, PushChange[]>();
+  for (const step of steps) {
+    const { link } = step;
+    if (link?.kind === 'follow' || link?.kind === 'name-of-new') {
+      const other = byPath.get(link.kind === 'follow' ? link.leader : link.maker);
+      // Both, so that they are in one transaction.
+      pairs.push([step, other]);
+      if (other !== undefined) pairs.push([other, step]);
+    } else if (link?.kind === 'name') {
+      namers.set(link.ino, [...(namers.get(link.ino) ?? []), step]);
+    }
+  }
+  if (namers.size === 0) return pairs;
+  for (const step of steps) {
+    for (const namer of namers.get(step.old?.ino ?? 0n) ?? []) {
+      // The new name has the contents that the inode gets; and it comes before an old name goes.
+      if (step.link?.kind === 'in-place') pairs.push([namer, step]);
+      else if (step.movedFrom === undefined) pairs.push([step, namer]);
+    }
+    for (const namer of namers.get(step.over?.ino ?? 0n) ?? []) pairs.push([step, namer]);
+  }
+  return pairs;
 }
 
 /**

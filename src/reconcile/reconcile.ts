@@ -132,7 +132,7 @@ class Reconciliation {
     const content = contentIsLocal ? l : r;
     const both: Entry = {
       ...content,
-      ino: r.ino,
+      ino: contentIsLocal ? l.ino : r.ino,
       uid: r.uid,
       gid: r.gid,
       mode: (r.mode & ~COMPARED_MODE) | mode,
@@ -204,7 +204,7 @@ function directoriesAbove(path: Path): Path[] {
  * (design 4.4: suid, sgid, sticky and foreign owners are remembered and never pushed back).
  */
 function carryOver(local: Entry, remote: Entry | undefined): Entry {
-  if (remote === undefined) return { ...local, ino: 0n, mode: local.mode & COMPARED_MODE };
+  if (remote === undefined) return { ...local, mode: local.mode & COMPARED_MODE };
   const mode = (remote.mode & ~COMPARED_MODE) | (local.mode & COMPARED_MODE);
-  return { ...local, ino: remote.ino, uid: remote.uid, gid: remote.gid, mode };
+  return { ...local, uid: remote.uid, gid: remote.gid, mode };
 }

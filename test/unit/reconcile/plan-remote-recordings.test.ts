@@ -185,6 +185,19 @@ describe('planPush, next to recordings of the real client', () => {
     });
   }
 
+  it('makes one more name as in link', () => {
+    compare('link', 1, ({ start, result, view }) => {
+      const to = only(namesIn(result));
+      // The recording has no name of the file, which stays as it is.
+      const entry = entryOf(to.ino, attrIn(start, to.ino));
+      return {
+        root: to.parent,
+        change: { path: to.name, old: undefined, new: entry, link: { kind: 'name', ino: to.ino } },
+        view,
+      };
+    });
+  });
+
   for (const [recording, trashDays] of [
     ['unlink', 1],
     ['unlink-second', 1],
