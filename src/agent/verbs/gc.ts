@@ -1,7 +1,9 @@
 /** `gc`: does for a volume what mounts do in the background, and removes what killed writers left. */
 
-import { VolumeError } from '../error.ts';
+import { ConfigError, VolumeError } from '../error.ts';
 import { cleanUp, type CleanupReport } from '../housekeeping/clean-up.ts';
+import { work } from '../housekeeping/worker.ts';
+import { configureLog, type LogFormat } from '../log.ts';
 import type { Volume } from '../volume.ts';
 import { EXIT, print, withVolume, type VerbContext } from './context.ts';
 
@@ -10,10 +12,17 @@ export interface GcOptions {
   readonly json: boolean;
   /** Seconds. */
   readonly minAge: number;
+  /** Stay and do it again and again, one elected worker among those that run. */
+  readonly watch?: {
+    readonly intervalMs: number;
+    readonly takeoverSeconds: number;
+    readonly logFormat: LogFormat;
+  };
 }
 
 /** Prints what was cleaned. Exits 5 when something had to be left. */
 export function gc(context: VerbContext, options: GcOptions): Promise<number> {
+  if (options.watch !== undefined) return watch(context, options, options.watch);
   return withVolume(context, (volume) => cleanVolume(volume, context, options));
 }
 
@@ -26,6 +35,26 @@ async function cleanVolume(volume: Volume, context: VerbContext, options: GcOpti
   );
   await print(out, options.json ? `${JSON.stringify(report, null, 2)}\n` : describe(report, options));
   return report.left.length === 0 ? EXIT.done : EXIT.problems;
+}
+
+/** Runs until it is told to end; says what it does on stderr, and each report as one line of JSON on stdout if asked for. */
+async function watch(
+  context: VerbContext,
+  { dryRun, json, minAge }: GcOptions,
+  { intervalMs, takeoverSeconds, logFormat }: NonNullable<GcOptions['watch']>,
+): Promise<number> {
+  if (dryRun) throw new ConfigError('--watch and --dry-run exclude each other');
+  if (minAge === 0)
+    throw new ConfigError('--min-age 0 is for a volume that nobody writes to: not with --watch');
+  configureLog({ format: logFormat, level: 'info' });
+  const { store, address, clock, data, out } = context;
+  const onReport = async (report: CleanupReport): Promise<void> => print(out, `${JSON.stringify(report)}\n`);
+  await work(
+    { store, address, clock, ...(data === undefined ? {} : { data }) },
+    { minAge, intervalMs, takeoverSeconds, ...(json ? { onReport } : {}) },
+    context.signal ?? new AbortController().signal,
+  );
+  return EXIT.done;
 }
 
 /** What people read for each figure of a report. */

@@ -156,7 +156,7 @@ export const VERBS: readonly Verb[] = [
   },
   {
     name: 'gc',
-    usage: 'gc META-URL [--dry-run]',
+    usage: 'gc META-URL [--dry-run | --watch]',
     help: 'Remove what is left over: old trash, dead sessions, lost blocks.',
     arguments: { least: 0, most: 0 },
     options: {
@@ -167,13 +167,45 @@ export const VERBS: readonly Verb[] = [
         describe:
           'How long nothing must have named what goes; 0: no time, for a volume that nobody writes to.',
       },
-      json: { type: 'boolean', default: false, describe: 'One JSON object.' },
+      watch: {
+        type: 'boolean',
+        default: false,
+        describe: 'Stay and do it again and again; of all that run, one elected worker does.',
+      },
+      interval: {
+        type: 'string',
+        default: '10m',
+        describe: 'With --watch: the pause between two clean-ups.',
+      },
+      takeover: {
+        type: 'string',
+        default: '15s',
+        describe: 'With --watch: how long the elected worker may be silent before another one takes over.',
+      },
+      'log-format': {
+        type: 'string',
+        default: 'text',
+        choices: ['text', 'json'],
+        describe: 'Lines on stderr.',
+      },
+      json: { type: 'boolean', default: false, describe: 'One JSON object, with --watch one a line.' },
     },
-    run: (context, _args, options) =>
-      gc(context, {
+    run: (context, _args, options) => {
+      const ms = (name: string): number => parseDuration(name, String(options[name]));
+      return gc(context, {
         dryRun: options['dry-run'] === true,
         json: options['json'] === true,
-        minAge: Math.ceil(parseDuration('min-age', String(options['min-age'])) / 1000),
-      }),
+        minAge: Math.ceil(ms('min-age') / 1000),
+        ...(options['watch'] === true
+          ? {
+              watch: {
+                intervalMs: ms('interval'),
+                takeoverSeconds: Math.max(2, Math.ceil(ms('takeover') / 1000)),
+                logFormat: options['log-format'] === 'json' ? 'json' : 'text',
+              },
+            }
+          : {}),
+      });
+    },
   },
 ];
