@@ -169,7 +169,8 @@ export class Agent {
       const stat = fs.lstat('look top', layout.top(name));
       return stat === undefined || stat.type === 'symlink';
     });
-    mendTop({ fs, layout, ledger, clock }, [...missing, ...look.mend], (path) =>
+    const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
+    mendTop({ fs, layout, ledger, clock, seenIn }, [...missing, ...look.mend], (path) =>
       ledger.state.slots.get(path),
     );
   }
@@ -324,7 +325,8 @@ export class Agent {
       }
     }
     const { fs, clock, assertOwner } = this.#o;
-    const context = { fs, layout, ledger, clock, assertOwner, owners: this.#o.abilities.owners };
+    const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
+    const context = { fs, layout, ledger, clock, assertOwner, seenIn, owners: this.#o.abilities.owners };
     const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {

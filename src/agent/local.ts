@@ -3,6 +3,7 @@
 import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
 import type { Adoption, Look, Loser } from './look.ts';
+import { ownLink } from './own-link.ts';
 import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.ts';
 
 /** Local changes by path, on top of the ledger's slots. */
@@ -119,6 +120,7 @@ export class Local {
     if (this.#excluded(path)) return ancestor;
     const slot = this.slotAt(path);
     if (slot === undefined) return undefined;
+    if (ownLink(this.#state, path, slot) !== undefined) return ancestor;
     if (slot.type === 'other' || (ancestor === undefined && this.#onlyCarried(path, slot))) return ancestor;
     const entry = entryOfSlot(slot);
     return entry?.type === 'file' ? { ...entry, ...this.inodeAt(path) } : entry;

@@ -104,6 +104,8 @@ interface Context {
   readonly owners: boolean;
   /** Throws when another agent took the state over. */
   readonly assertOwner: () => void;
+  /** What was seen in the real directory that stands at the top under a name, where that is no union. */
+  readonly seenIn?: (name: ByteString) => ReadonlySet<Path> | undefined;
 }
 
 /** Deepest paths first, so that a directory comes after what it holds. */

@@ -7,14 +7,17 @@ import { isOwnName, topTarget, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
 import { adoptionOf, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from './ports.ts';
+import { linkedTop } from './own-link.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
-import { sameKind, sameSlotContent, signatureOf } from './slot.ts';
+import { StandingDirectories, type Seen } from './standing.ts';
+import { sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
 
 export class TopScanner {
   readonly #o: ScannerOptions;
   readonly #reader: ScanReader;
   readonly #inodes = new Set<bigint>();
+  readonly standing = new StandingDirectories();
 
   constructor(options: ScannerOptions, reader: ScanReader) {
     this.#o = options;
@@ -33,15 +36,19 @@ export class TopScanner {
     this.#inodes.clear();
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
+    const directories = new Set<ByteString>();
     for (const name of names) {
       const at = layout.top(name);
       const stat = fs.lstat('look top', at);
       if (stat === undefined || excluded(name)) continue;
       if (stat.type === 'symlink') this.#lookAtLink(state, active, name, at, stat, present, look);
       else if (stat.type === 'file') this.#lookAtFile(state, name, at, stat, look);
-      else if (stat.type === 'directory') await this.#lookAtDirectory(state, name, at, stat, look);
-      else this.#lookAtSpecial(state, name, at, stat, look);
+      else if (stat.type === 'directory') {
+        directories.add(name);
+        await this.#lookAtTopDirectory(state, name, at, stat, look);
+      } else this.#lookAtSpecial(state, name, at, stat, look);
     }
+    this.standing.keepOnly(directories);
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top; one that a link was moved from is settled already.
       if (
@@ -57,11 +64,8 @@ export class TopScanner {
         look.mend.add(name);
         continue;
       }
-      if (this.#reader.isSettled('top', name, undefined, QUIET_MS.absence)) {
-        for (const path of state.slots.below(name)) tops.set(path, undefined);
-      } else {
-        look.busy.add(name);
-      }
+      if (!this.#reader.isSettled('top', name, undefined, QUIET_MS.absence)) look.busy.add(name);
+      else if (!this.#waitsBelow(state, name, look)) this.#removeBelow(state, name, look);
     }
   }
 
@@ -107,9 +111,16 @@ export class TopScanner {
     else this.#adoptOver(state, name, { slot, source: at }, look);
   }
 
-  hasMovedLink(state: LedgerState): boolean {
-    const { fs, layout } = this.#o;
-    return fs.readdir('list top', layout.root).some((name) => {
+  /** Whether a name of the view is missing at the top, or its link stands there under another name. */
+  hasMoved(state: LedgerState): boolean {
+    const { fs, layout, excluded } = this.#o;
+    const names = fs.readdir('list top', layout.root);
+    const present = new Set(names);
+    for (const name of state.slots.namesIn('')) {
+      if (present.has(name) || excluded(name) || state.mending.has(name)) continue;
+      if (state.slots.get(name)?.type !== 'other') return true;
+    }
+    return names.some((name) => {
       if (isOwnName(name) || fs.lstat('look top', layout.top(name))?.type !== 'symlink') return false;
       const text = fs.readlink('look top', layout.top(name));
       return (
@@ -141,22 +152,74 @@ export class TopScanner {
 
   /** A file or link in place of whatever the view has there. */
   #adoptOver(state: LedgerState, path: Path, adoption: Adoption, look: Look): void {
-    const tops = topsOf(look);
-    for (const below of state.slots.below(path)) if (below !== path) tops.set(below, undefined);
-    tops.set(path, adoption);
+    if (this.#waitsBelow(state, path, look)) return;
+    this.#removeBelow(state, path, look);
+    topsOf(look).set(path, adoption);
   }
 
-  /** A real directory where the link was: a union, never a removal (watch-and-flip 7, `tar x` and `rsync -a`). */
+  /** What was written below a name right before the name went goes with it, once it is known what it is. */
+  #waitsBelow(state: LedgerState, path: Path, look: Look): boolean {
+    if (![...look.busy].some((other) => other !== path && isAtOrBelow(other, path))) return false;
+    for (const other of [path, ...state.slots.below(path)]) look.busy.add(other);
+    return true;
+  }
+
+  /** The end of a path and of all below it, what this look has found there included. */
+  #removeBelow(state: LedgerState, path: Path, look: Look): void {
+    const tops = topsOf(look);
+    for (const below of state.slots.below(path)) tops.set(below, undefined);
+    for (const [edited, slot] of look.edits) {
+      if (slot !== undefined && isAtOrBelow(edited, path)) tops.set(edited, undefined);
+    }
+  }
+
+  async #lookAtTopDirectory(
+    state: LedgerState,
+    name: ByteString,
+    at: ByteString,
+    stat: FileStat,
+    look: Look,
+  ): Promise<void> {
+    const seen = this.standing.note(name, stat.ino, state.slots.get(name)?.type !== 'directory');
+    const before = new Set(seen);
+    const found: Seen = new Set();
+    let merged = await this.#lookAtDirectory(state, name, at, stat, look, seen, found);
+    for (const path of before) {
+      if (found.has(path) || isBelowAny(path, look.problems)) continue;
+      if (!state.slots.has(path)) {
+        seen?.delete(path);
+        continue;
+      }
+      merged = false;
+      if (this.#reader.isSettled('top', path, undefined, QUIET_MS.absence)) topsOf(look).set(path, undefined);
+      else look.busy.add(path);
+    }
+    if (merged) look.mend.add(name);
+  }
+
+  /**
+   * A real directory where the link was: a union, never a removal (watch-and-flip 7, `tar x` and `rsync -a`), but for what
+   * was `seen` in it before. Returns whether the tree has all of it.
+   */
   async #lookAtDirectory(
     state: LedgerState,
     dir: Path,
     at: ByteString,
     stat: FileStat,
     look: Look,
+    seen: Seen | undefined,
+    found: Seen,
   ): Promise<boolean> {
     const tops = topsOf(look);
-    let merged = state.slots.get(dir)?.type === 'directory';
-    if (!merged) tops.set(dir, { slot: { type: 'directory', signature: signatureOf(stat) }, source: at });
+    const known = state.slots.get(dir);
+    let merged = known?.type === 'directory' && (seen === undefined || sameMode(known.signature, stat));
+    if (!merged) {
+      const adoption = { slot: { type: 'directory', signature: signatureOf(stat) }, source: at } as const;
+      if (known !== undefined && known.type !== 'directory') this.#adoptOver(state, dir, adoption, look);
+      else tops.set(dir, adoption);
+    }
+    seen?.add(dir);
+    found.add(dir);
     const names = this.#reader.list(at, dir, look);
     if (names === undefined) return false;
     for (const name of names) {
@@ -164,29 +227,56 @@ export class TopScanner {
       if (breath !== undefined) await breath;
       const path = join(dir, name);
       const below = `${at}/${name}`;
-      const found = this.#o.fs.lstat('look top directory', below);
-      if (found === undefined) continue;
-      if (found.type === 'file') this.#inodes.add(found.ino);
-      if (found.type === 'directory') {
-        merged = (await this.#lookAtDirectory(state, path, below, found, look)) && merged;
+      const stat = this.#o.fs.lstat('look top directory', below);
+      if (stat === undefined) continue;
+      if (stat.type === 'directory') {
+        merged = (await this.#lookAtDirectory(state, path, below, stat, look, seen, found)) && merged;
         continue;
       }
-      const slot = state.slots.get(path);
-      if (slot !== undefined && sameKind(slot, found) && slot.signature.ino === found.ino) continue;
-      if (found.type === 'symlink') {
-        const read = this.#reader.read(path, below, found, look);
-        if (read !== undefined && sameSlotContent(read, slot)) continue;
-      }
-      merged = false;
-      const quietMs = found.type === 'file' ? QUIET_MS.content + this.#o.settleMs : 0;
-      if (!this.#reader.isSettled('top', path, found, quietMs)) {
-        look.busy.add(path);
-        continue;
-      }
-      const read = this.#reader.read(path, below, found, look);
-      if (read !== undefined) tops.set(path, { slot: read, source: below });
+      seen?.add(path);
+      found.add(path);
+      merged = this.#lookInDirectory(state, path, below, stat, look) && merged;
     }
-    if (merged && !dir.includes('/')) look.mend.add(dir);
     return merged;
   }
+
+  /**
+   * One of our own links that was moved into a real directory: once that is in the tree, the link is found there, and what
+   * it leads to takes its place. Until then it is not removed.
+   */
+  #keepLinked(state: LedgerState, path: Path, slot: Slot, look: Look): void {
+    const moved = linkedTop(state, path, slot);
+    if (moved === undefined || this.#o.fs.lstat('look top', this.#o.layout.top(moved)) !== undefined) return;
+    for (const other of state.slots.below(moved)) look.busy.add(other);
+  }
+
+  /** A file, link or special file in a real directory. Returns whether the tree has it. */
+  #lookInDirectory(state: LedgerState, path: Path, at: ByteString, stat: FileStat, look: Look): boolean {
+    if (stat.type === 'file') this.#inodes.add(stat.ino);
+    const slot = state.slots.get(path);
+    if (slot !== undefined && sameKind(slot, stat) && slot.signature.ino === stat.ino) return true;
+    if (stat.type === 'symlink') {
+      const read = this.#reader.read(path, at, stat, look);
+      if (read !== undefined) this.#keepLinked(state, path, read, look);
+      if (read !== undefined && sameSlotContent(read, slot)) return true;
+    }
+    const quietMs = stat.type === 'file' ? QUIET_MS.content + this.#o.settleMs : 0;
+    if (!this.#reader.isSettled('top', path, stat, quietMs)) {
+      look.busy.add(path);
+      return false;
+    }
+    const read = this.#reader.read(path, at, stat, look);
+    if (read === undefined) return false;
+    if (slot?.type === 'directory') this.#adoptOver(state, path, { slot: read, source: at }, look);
+    else topsOf(look).set(path, { slot: read, source: at });
+    return false;
+  }
+}
+
+function sameMode(signature: { readonly mode: number }, stat: { readonly mode: number }): boolean {
+  return (signature.mode & 0o777) === (stat.mode & 0o777);
+}
+
+function isBelowAny(path: Path, directories: ReadonlyMap<Path, unknown>): boolean {
+  return [...directories.keys()].some((dir) => isAtOrBelow(path, dir));
 }

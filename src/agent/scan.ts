@@ -2,11 +2,11 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
-import { isAtOrBelow } from '../reconcile/push-change.ts';
 import { otherTree, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
 import { adoptionOf, carriedSlot, type Adoption, type Extent, type Look } from './look.ts';
 import type { FileStat, FsPort } from './ports.ts';
+import { linkedTop } from './own-link.ts';
 import { ScanReader, type ScannerOptions } from './scan-reader.ts';
 import { TopScanner } from './scan-top.ts';
 import { QUIET_MS } from './settle.ts';
@@ -59,8 +59,8 @@ export class Scanner {
       damage: this.#damage(state),
     };
     if (look.damage !== undefined) return look;
-    if (extent !== 'all' && state.active !== undefined && extent.has('') && this.#top.hasMovedLink(state)) {
-      // What is below a name that moved counts at its new place: all of it has to be known.
+    if (extent !== 'all' && state.active !== undefined && extent.has('') && this.#top.hasMoved(state)) {
+      // What is below a name that moved counts at its new place, which may be anywhere: all has to be known.
       return this.look(state, 'all');
     }
     const keptWaits = [...this.#reader.settling.waiting()].some((name) => name.startsWith('kept:'));
@@ -103,6 +103,11 @@ export class Scanner {
   /** A hint may name what is a symlink by now; what is behind it is none of ours. */
   #isDirectory(tree: TreeName, dir: Path): boolean {
     return statInTree(this.#o.fs, 'look', this.#o.layout, tree, dir)?.type === 'directory';
+  }
+
+  /** What was seen in a real directory at the top; `undefined` for none, and for one that is a union with the view's. */
+  seenIn(name: ByteString): ReadonlySet<Path> | undefined {
+    return this.#top.standing.seenIn(name);
   }
 
   /** Directories of a tree in which names came or went since they were listed, as far as they were. */
@@ -398,19 +403,6 @@ export class Scanner {
       else look.losers.push({ path: record.path, slot, source: at });
     }
   }
-}
-
-/**
- * The top-level name whose link stands inside a tree, where somebody moved or copied it: it leads nowhere there. A link
- * that the volume has, or beside a `..data` of its own, is an ordinary one.
- */
-function linkedTop(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
-  if (slot.type !== 'symlink' || !slot.target.startsWith('..data/') || !path.includes('/')) return undefined;
-  const top = slot.target.slice('..data/'.length);
-  if (top.includes('/') || !state.slots.has(top) || isAtOrBelow(path, top)) return undefined;
-  const agreed = state.ancestor.get(path);
-  if (agreed?.type === 'symlink' && agreed.target === slot.target) return undefined;
-  return state.slots.has(join(parentOf(path) ?? '', '..data')) ? undefined : top;
 }
 
 /** What is found in place of a directory is the end of all that was below it. */

@@ -12,6 +12,8 @@ interface Context {
   readonly layout: Layout;
   readonly ledger: Ledger;
   readonly clock: Clock;
+  /** What was seen in the real directory that stands at the top under a name, where that is no union. */
+  readonly seenIn?: (name: ByteString) => ReadonlySet<Path> | undefined;
 }
 
 /**
@@ -43,7 +45,7 @@ export function mendTop(
     if (slot === undefined ? stat === undefined : ours) continue;
     if (stat === undefined && !meant.has(name)) continue;
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
-    if (stat?.type === 'directory' && !isMerged(fs, at, name, slotAt)) continue;
+    if (stat?.type === 'directory' && !isMerged(context, at, name, stat, slotAt)) continue;
     if (stat !== undefined && stat.type !== 'symlink') {
       if (slot !== undefined) ledger.write([{ t: 'mending', names: [...ledger.state.mending, name] }], true);
       setAside(context, name, at, stat, slotAt);
@@ -62,18 +64,35 @@ export function mendTop(
   if (ledger.state.mending.size > 0) ledger.write([{ t: 'mending', names: [] }], false);
 }
 
-/** Whether every file below a real directory is the very inode that the tree holds there. */
-function isMerged(fs: FsPort, at: ByteString, path: Path, slotAt: (path: Path) => Slot | undefined): boolean {
-  return fs.readdir('list top directory', at).every((name) => {
-    const stat = fs.lstat('lstat top directory', `${at}/${name}`);
-    const below = join(path, name);
-    const slot = slotAt(below);
-    if (stat === undefined) return true;
-    if (slot === undefined || !sameKind(slot, stat)) return false;
-    if (stat.type === 'directory') return isMerged(fs, `${at}/${name}`, below, slotAt);
-    if (stat.type !== 'symlink') return slot.signature.ino === stat.ino;
-    return slot.type === 'symlink' && fs.readlink('readlink', `${at}/${name}`) === slot.target;
-  });
+/**
+ * Whether every file below a real directory is the very inode that the tree holds there; and, unless it is a union, whether
+ * nothing of it has gone or got another mode since the tree took it over.
+ */
+function isMerged(
+  { fs, layout, seenIn }: Context,
+  at: ByteString,
+  name: ByteString,
+  stat: FileStat,
+  slotAt: (path: Path) => Slot | undefined,
+): boolean {
+  const seen = seenIn?.(name);
+  for (const path of seen ?? []) {
+    if (slotAt(path) !== undefined && fs.lstat('lstat seen', layout.top(path)) === undefined) return false;
+  }
+  const hasMode = (path: Path, { mode }: FileStat): boolean =>
+    seen === undefined || (((slotAt(path)?.signature.mode ?? mode) ^ mode) & 0o777) === 0;
+  const isInTree = (dir: ByteString, path: Path): boolean =>
+    fs.readdir('list top directory', dir).every((entry) => {
+      const found = fs.lstat('lstat top directory', `${dir}/${entry}`);
+      const below = join(path, entry);
+      const slot = slotAt(below);
+      if (found === undefined) return true;
+      if (slot === undefined || !sameKind(slot, found)) return false;
+      if (found.type === 'directory') return hasMode(below, found) && isInTree(`${dir}/${entry}`, below);
+      if (found.type !== 'symlink') return slot.signature.ino === found.ino;
+      return slot.type === 'symlink' && fs.readlink('readlink', `${dir}/${entry}`) === slot.target;
+    });
+  return hasMode(name, stat) && isInTree(at, name);
 }
 
 /** Moves a real file or directory from the top into `kept`; every regular file of it stays known there. */

@@ -231,7 +231,8 @@ export class ServedDirectory {
   get #context(): Parameters<typeof catchUp>[0] {
     const { fs: port, layout, ledger, clock } = this;
     const { assertOwner } = this.state;
-    return { fs: port, layout, ledger, clock, assertOwner, owners: this.abilities.owners };
+    const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
+    return { fs: port, layout, ledger, clock, assertOwner, seenIn, owners: this.abilities.owners };
   }
 
   /** One look, taken in as the agent does. */
@@ -251,9 +252,7 @@ export class ServedDirectory {
       const stat = port.lstat('look top', layout.top(name));
       return stat === undefined || stat.type === 'symlink';
     });
-    mendTop({ fs: port, layout, ledger, clock }, [...missing, ...look.mend], (path) =>
-      ledger.state.slots.get(path),
-    );
+    mendTop(this.#context, [...missing, ...look.mend], (path) => ledger.state.slots.get(path));
     return look;
   }
 

@@ -1,0 +1,133 @@
+/** Names at the top of DIR that change again while they are being taken over. */
+
+import { execFileSync } from 'node:child_process';
+import { expect } from 'chai';
+import { NOTHING_FOUND, ServedDirectory } from '../../support/served-directory.ts';
+import { dir, file, lines, readTree, symlink, type Nodes } from '../../support/tree-on-disk.ts';
+
+const VIEW: Nodes = {
+  'other.conf': file('other\n'),
+  'conf.d': dir(),
+  'conf.d/a.conf': file('one\n'),
+};
+
+interface Case {
+  readonly title: string;
+  /** What is typed: the first part before a look, the others between a look and the publish that follows. */
+  readonly steps: readonly string[];
+  /** The only directory that is looked at for a while. */
+  readonly hinted?: string;
+  /** What the view is in the end. */
+  readonly after: Nodes;
+}
+
+const CASES: readonly Case[] = [
+  {
+    title: 'a new directory whose mode is changed soon after',
+    steps: ['mkdir new', 'chmod 700 new; echo in > new/in'],
+    after: { ...VIEW, new: dir(0o700), 'new/in': file('in\n') },
+  },
+  {
+    title: 'a new directory in which names are removed and modes changed soon after',
+    steps: [
+      'mkdir new new/sub; ln -s x new/link; ln -s y new/other',
+      'chmod 700 new; chmod 750 new/sub; rm new/link; echo in > new/in',
+    ],
+    after: {
+      ...VIEW,
+      new: dir(0o700),
+      'new/sub': dir(0o750),
+      'new/other': symlink('y'),
+      'new/in': file('in\n'),
+    },
+  },
+  {
+    title: 'a new directory in which a directory becomes a file soon after',
+    steps: ['mkdir new new/sub; ln -s x new/sub/link', 'rm -r new/sub; echo in > new/sub'],
+    after: { ...VIEW, new: dir(), 'new/sub': file('in\n') },
+  },
+  {
+    title: 'a directory that becomes a symlink right after a file was made in it',
+    steps: ['echo late > conf.d/late; rm -r conf.d; ln -s other.conf conf.d'],
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': symlink('other.conf') },
+  },
+  {
+    title: 'a directory that becomes a file right after a file was made in it',
+    steps: ['echo late > conf.d/late; rm -r conf.d; echo whole > conf.d'],
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': file('whole\n') },
+  },
+  {
+    title: 'a directory that is removed right after a file was made in it',
+    steps: ['echo late > conf.d/late; rm -r conf.d'],
+    after: { 'other.conf': VIEW['other.conf']! },
+  },
+  {
+    title: 'a file moved into a new directory',
+    steps: ['mkdir new; mv other.conf new/moved'],
+    after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n'), new: dir(), 'new/moved': file('other\n') },
+  },
+  {
+    title: 'a directory moved into a new directory that is being taken over',
+    steps: ['mkdir new', 'mv conf.d "new/two words"; ln -s x new/link'],
+    after: {
+      'other.conf': file('other\n'),
+      new: dir(),
+      'new/link': symlink('x'),
+      'new/two words': dir(),
+      'new/two words/a.conf': file('one\n'),
+    },
+  },
+  {
+    title: 'a directory copied into a new directory',
+    steps: ['mkdir new; cp -a conf.d new/copy'],
+    after: { ...VIEW, new: dir(), 'new/copy': dir(), 'new/copy/a.conf': file('one\n') },
+  },
+  {
+    title: 'a file moved over one in a directory, of which only the top is looked at',
+    steps: ['mv other.conf conf.d/a.conf'],
+    hinted: '',
+    after: { 'conf.d': dir(), 'conf.d/a.conf': file('other\n') },
+  },
+  {
+    title: 'a directory moved into another one, of which only the top is looked at',
+    steps: ['mkdir -p ..data/x; mv conf.d ..data/x/y'],
+    hinted: '',
+    after: { 'other.conf': file('other\n'), x: dir(), 'x/y': dir(), 'x/y/a.conf': file('one\n') },
+  },
+];
+
+describe('at the top of DIR', () => {
+  for (const { title, steps, hinted, after } of CASES) {
+    it(title, async () => {
+      const served = await ServedDirectory.open();
+      try {
+        served.publish(VIEW);
+        served.catchUp();
+        for (const [n, step] of steps.entries()) {
+          if (n > 0) await served.look();
+          execFileSync('sh', ['-ec', step], { cwd: served.root, stdio: ['ignore', 'ignore', 'pipe'] });
+          // What was typed came between the look and the publish.
+          if (n > 0) served.publish(VIEW);
+        }
+        for (let round = 0; hinted !== undefined && round < 4; round += 1) {
+          await served.look(new Set([hinted]));
+          served.clock.pass(700);
+          served.publish(VIEW);
+        }
+        for (let round = 0; round < 6; round += 1) {
+          await served.lookUntilSettled();
+          served.publish(VIEW);
+        }
+        served.catchUp();
+        expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+        for (const tree of ['..a', '..b']) {
+          expect(Object.fromEntries(readTree(`${served.root}/${tree}`)), tree).to.deep.equal(
+            Object.fromEntries(lines(after)),
+          );
+        }
+      } finally {
+        await served.remove();
+      }
+    });
+  }
+});
