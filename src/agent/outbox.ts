@@ -9,7 +9,7 @@ import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconci
 import { findLinks } from '../reconcile/links.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
-import { needsContent } from '../reconcile/push-change.ts';
+import { needsContent, type PushChange } from '../reconcile/push-change.ts';
 import { LimitError } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
@@ -285,7 +285,7 @@ export class Outbox {
     }
     this.#lostInARow = 0;
     const { entry, revision } = outcome;
-    const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, pushed) ?? null]];
+    const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, outcome.change) ?? null]];
     if (movedFrom !== undefined) entries.push(...this.#movedAncestors(movedFrom, path));
     this.#o.ledger.write([{ t: 'ancestor', entries }], false);
     if (entry?.type === 'file' && entry.ino === outcome.change.old?.ino) this.#agreeOnOtherNames(path, entry);
@@ -337,12 +337,17 @@ function volumeFile(remote: Remote, ino: bigint): FileEntry | undefined {
 }
 
 /**
- * What both sides have now. An ACL may have cut the mode that was pushed: then the volume's mode is news for this side, and
- * this side's is no change that would undo it.
+ * What both sides have now. Where an ACL cut the mode that was pushed, or a directory with sgid gave its group, what the
+ * volume has is news for this side, and what this side has is no change that would undo it.
  */
-function agreed(entry: Entry | undefined, pushed: Entry | undefined): Entry | undefined {
-  if (entry === undefined || pushed === undefined || entry.type === 'symlink') return entry;
-  return { ...entry, mode: (entry.mode & ~COMPARED_MODE) | (pushed.mode & COMPARED_MODE) };
+function agreed(
+  entry: Entry | undefined,
+  { old, new: pushed }: Pick<PushChange, 'old' | 'new'>,
+): Entry | undefined {
+  if (entry === undefined || pushed === undefined) return entry;
+  const { uid, gid } = old === undefined ? pushed : entry;
+  if (entry.type === 'symlink') return { ...entry, uid, gid };
+  return { ...entry, uid, gid, mode: (entry.mode & ~COMPARED_MODE) | (pushed.mode & COMPARED_MODE) };
 }
 
 function isOurs(intended: Entry, now: AncestorEntry): boolean {

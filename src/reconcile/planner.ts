@@ -144,7 +144,7 @@ export class Planner {
       const attr = putName(this.#work, place, ino);
       const found = { ino, dentry: { type: attr.type, ino }, attr };
       // What is on disk is one inode: its attributes are those of the new name.
-      const { mtimeNs: _, ...others } = this.#attributes(wanted);
+      const { mtimeNs: _, ...others } = this.#attributes(wanted, undefined);
       return this.#withXattrs({ ino, attr: setAttributes(this.#work, found, others) }, wanted, undefined);
     }
     if (old === undefined) return wanted === undefined ? undefined : this.#create(change, place, wanted);
@@ -153,7 +153,7 @@ export class Planner {
       remove(this.#work, place, found);
       return undefined;
     }
-    const attributes = this.#attributes(wanted);
+    const attributes = this.#attributes(wanted, old);
     if (needsContent(change) && found.attr.type === 'file') {
       const prepared = this.#prepared(change);
       const inode = { ...attributes, ino: inoOf(prepared), mtimeNs: wanted.mtimeNs };
@@ -175,9 +175,10 @@ export class Planner {
     return this.#withXattrs({ ino: found.ino, attr }, wanted, old.xattrs);
   }
 
-  /** What of an entry is set on an inode that is there. */
-  #attributes(wanted: Entry): WantedAttributes {
-    const { owners, times } = this.#request;
+  /** What of an entry is set on an inode that is there. The time of a directory is that of its entries. */
+  #attributes(wanted: Entry, old: Entry | undefined): WantedAttributes {
+    const { owners } = this.#request;
+    const times = this.#request.times && wanted.type !== 'directory' && !sameTime(wanted, old);
     return {
       ...(wanted.type === 'symlink' ? {} : { permissions: wanted.mode & 0o777 }),
       ...(owners ? { owner: { uid: wanted.uid, gid: wanted.gid } } : {}),
@@ -289,6 +290,11 @@ function isFree({ link }: PushChange): boolean {
 function inoOf(prepared: Prepared): bigint {
   if (prepared.ino === undefined) throw new RangeError('no inode was claimed for the change');
   return prepared.ino;
+}
+
+/** A local file system was given the time without what is less than a microsecond: that is no change of it. */
+function sameTime(a: Entry, b: Entry | undefined): boolean {
+  return b !== undefined && a.mtimeNs / 1000n === b.mtimeNs / 1000n;
 }
 
 function contentOf(prepared: Prepared): Content {

@@ -60,6 +60,17 @@ describe('setting attributes', () => {
     expect(volume.attr('f')).to.include({ uid: before.uid, gid: before.gid });
   });
 
+  it('takes no time that differs by less than a microsecond, and none of a directory', () => {
+    const volume = volumeOf({ times: true });
+    const [file, directory] = [volume.attr('f'), volume.attr('d')];
+    volume.push(
+      volume.edit('f', { mode: 0o600, mtimeNs: file.mtimeNs + 999n }),
+      volume.edit('d', { mode: 0o700, mtimeNs: 5n }),
+    );
+    expect(volume.attr('f')).to.include({ mode: 0o600, mtimeNs: file.mtimeNs });
+    expect(volume.attr('d')).to.include({ mode: 0o700, mtimeNs: directory.mtimeNs });
+  });
+
   it('gives a symlink an owner and a time, and no mode', () => {
     const volume = volumeOf({ owners: true, times: true });
     volume.push(volume.edit('l', { mode: 0o600, uid: 7, mtimeNs: 5n }));
