@@ -16,7 +16,9 @@ import {
   type Prepared,
 } from '../reconcile/plan-remote.ts';
 import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
+import { sliceIds } from '../reconcile/operations.ts';
 import { orderPush } from '../reconcile/push-order.ts';
+import { mayAppend } from './appending.ts';
 import { storeContent, type StoredContent } from './content.ts';
 import { deleteFileData } from './deleted-file.ts';
 import { fenceKey } from './own-keys.ts';
@@ -369,13 +371,15 @@ export class PushRun {
           writer,
           slices: this.#shared.slices,
           inline: this.#inline,
+          mayAppend: mayAppend(change, this.#options.live?.index),
           read: this.#options.read,
           signal,
           // Known before the first block is stored, so that a failure half way leaves nothing behind.
-          onStart: (started) => this.#noteStored(change, started),
+          onStart: (started) => this.#noteContent(change, started),
+          onSlices: (ids) => this.#claim({ kind: 'slices', ids }),
         });
         if (content === 'changed') changed.add(change);
-        else this.#prepared.set(change, { ...this.#prepared.get(change), content, blocks: content.blocks });
+        else this.#noteContent(change, content);
       }
       await writer.finish();
     } finally {
@@ -395,7 +399,8 @@ export class PushRun {
         const { content, blocks = [] } = prepared ?? {};
         if (content === undefined || blocks.length === 0) continue;
         const storedKeys = blocks.map(({ key }) => key);
-        this.#noteStored(change, { ...content, blocks: [], storedKeys });
+        this.#claim({ kind: 'slices', ids: sliceIds(content) });
+        this.#noteContent(change, { ...content, blocks: [], storedKeys });
         for (const { key, value } of blocks) await writer.putPacked(key, value);
       }
       await writer.finish();
@@ -404,10 +409,13 @@ export class PushRun {
     }
   }
 
-  #noteStored(change: PushChange, content: StoredContent): void {
-    const ids = content.storedKeys.length === 0 ? [] : content.slices.map(({ id }) => id);
-    if (ids.length > 0) this.#claim({ kind: 'slices', ids });
-    this.#prepared.set(change, { ...this.#prepared.get(change), content, blocks: content.blocks });
+  #noteContent(change: PushChange, content: StoredContent): void {
+    const { ino, ...prepared } = this.#prepared.get(change) ?? {};
+    // What is appended goes to the inode that is there.
+    const isAppended = content.appendTo !== undefined;
+    if (isAppended && ino !== undefined) this.#shared.inodes.giveBack([ino]);
+    const own = isAppended || ino === undefined ? {} : { ino };
+    this.#prepared.set(change, { ...prepared, ...own, content, blocks: content.blocks });
   }
 
   #committed(
@@ -458,7 +466,7 @@ export class PushRun {
       if (kvs[0] !== undefined) return undefined;
       return writtenAt(transaction, result.current) ?? result.revision;
     }
-    if (await this.#isSwapped(planned)) return writtenAt(transaction, result.current) ?? result.revision;
+    if (await this.#isInPlace(planned)) return writtenAt(transaction, result.current) ?? result.revision;
     // What was claimed for contents in place gets no attr.
     const ino = planned.find(({ change, entry }) => {
       const claimed = this.#prepared.get(change)?.ino;
@@ -476,15 +484,18 @@ export class PushRun {
     return undefined;
   }
 
-  /** Whether an inode that was there has a slice of ours: nobody else gives one to it. */
-  async #isSwapped(planned: readonly Planned[]): Promise<boolean> {
+  /** Whether an inode that was there has a slice of ours, swapped or appended: nobody else gives one to it. */
+  async #isInPlace(planned: readonly Planned[]): Promise<boolean> {
     const { signal } = this.#options;
     for (const { change, entry } of planned) {
-      const [slice] = this.#prepared.get(change)?.content?.slices ?? [];
-      if (change.link?.kind !== 'in-place' || entry === undefined || slice === undefined) continue;
-      const key = this.#volume.keyOf({ kind: 'chunk', ino: entry.ino, index: slice.index });
+      const content = this.#prepared.get(change)?.content;
+      const [chunk] = content?.chunks ?? [];
+      const isInPlace = change.link?.kind === 'in-place' || content?.appendTo !== undefined;
+      if (!isInPlace || entry === undefined || chunk === undefined) continue;
+      const key = this.#volume.keyOf({ kind: 'chunk', ino: entry.ino, index: chunk.index });
       const { kvs } = await this.#store.get([key], signal === undefined ? {} : { signal });
-      if (kvs[0] !== undefined && decodeSlices(kvs[0].value).some(({ id }) => id === slice.id)) return true;
+      const found = kvs[0] === undefined ? [] : decodeSlices(kvs[0].value);
+      if (found.some(({ id }) => chunk.records.some((record) => record.id === id))) return true;
     }
     return false;
   }

@@ -6,7 +6,8 @@ import { DecodeError } from './error.ts';
 /** Bytes of a file in one chunk: 64 MiB, fixed. */
 export const CHUNK_SIZE = 67108864;
 
-const RECORD_SIZE = 24;
+/** Bytes of one record. */
+export const RECORD_SIZE = 24;
 
 /** One write into a chunk (layout 5.1, upstream `slice`). All numbers but `id` are u32 byte counts. */
 export interface SliceRecord {

@@ -6,7 +6,7 @@
 import { FLAG_SKIP_TRASH, type Attr, type FileType } from '../codec/attr.ts';
 import { encodeDirStat } from '../codec/counter.ts';
 import { xattrRange } from '../codec/key.ts';
-import { encodeSlices } from '../codec/slice.ts';
+import { encodeSlices, type SliceRecord } from '../codec/slice.ts';
 import { inherit } from './acl.ts';
 import { NO_STAT } from './accounting.ts';
 import type { SpecialEntry } from './entry.ts';
@@ -15,19 +15,26 @@ import { dropName } from './remove.ts';
 import { withAttributes, type WantedAttributes } from './set-attributes.ts';
 import { directory, refuseFixed, touch, type Found, type Place, type Work } from './work.ts';
 
-/** One slice that is all of a chunk, its blocks stored before the transaction or by it. */
-export interface SliceOfChunk {
+/** What one chunk of a file holds. */
+export interface ChunkContent {
   /** Which 64 MiB of the file. */
   readonly index: number;
-  readonly id: bigint;
-  /** Bytes, up to 64 MiB. */
-  readonly size: number;
+  /** At least one, in order, of slices whose blocks are stored before the transaction or by it. */
+  readonly records: readonly SliceRecord[];
 }
 
 /** What a file holds. */
 export interface Content {
   readonly length: bigint;
-  readonly slices: readonly SliceOfChunk[];
+  /** Ascending. What they leave out is zeros. */
+  readonly chunks: readonly ChunkContent[];
+  /** Set where the chunks hold only what comes after this many bytes, which are those that the file has. */
+  readonly appendTo?: bigint;
+}
+
+/** The slices of contents. */
+export function sliceIds({ chunks }: Content): bigint[] {
+  return chunks.flatMap(({ records }) => records.map(({ id }) => id));
 }
 
 /** What a new inode is to be. `ino` is claimed and unused. */
@@ -119,9 +126,8 @@ export function besideMtime(nowNs: bigint, mtimeNs: bigint): bigint {
 }
 
 export function putContent({ draft }: Work, ino: bigint, content: Content): void {
-  for (const { index, id, size } of content.slices) {
-    const record = { pos: 0, id, size, off: 0, len: size };
-    draft.put({ kind: 'chunk', ino, index }, encodeSlices([record]));
+  for (const { index, records } of content.chunks) {
+    draft.put({ kind: 'chunk', ino, index }, encodeSlices(records));
   }
 }
 

@@ -5,6 +5,7 @@ import { toBytes } from '../codec/bytes.ts';
 import { ROOT_INO } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { nameProblem } from '../codec/name.ts';
+import { appendContent } from './append.ts';
 import { nameOf, parentOf, sameContent, type Entry, type Path } from './entry.ts';
 import { hold, putName } from './link.ts';
 import {
@@ -156,6 +157,11 @@ export class Planner {
     const attributes = this.#attributes(wanted, old);
     if (needsContent(change) && found.attr.type === 'file') {
       const prepared = this.#prepared(change);
+      if (prepared.content?.appendTo !== undefined) {
+        const appended = { ...attributes, mtimeNs: wanted.mtimeNs };
+        const attr = appendContent(this.#work, found, appended, prepared.content);
+        return this.#withXattrs({ ino: found.ino, attr }, wanted, old.xattrs);
+      }
       const inode = { ...attributes, ino: inoOf(prepared), mtimeNs: wanted.mtimeNs };
       if (link?.kind === 'in-place') {
         const swapped = swapContent(this.#work, found, inode, contentOf(prepared));

@@ -6,7 +6,7 @@ import { decodeDelayedSlices, encodeDelayedSlices } from '../codec/delayed-slice
 import { chunkRange, decodeKey, parentRange, type MetaKey } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { decodeSlices } from '../codec/slice.ts';
-import { besideMtime, putContent, type Content, type NewInode } from './operations.ts';
+import { besideMtime, putContent, sliceIds, type Content, type NewInode } from './operations.ts';
 import { later, refuseFixed, type Found, type Work } from './work.ts';
 
 interface StoredChunk {
@@ -71,7 +71,7 @@ function delaySlices({ draft, nowNs }: Work, chunks: readonly StoredChunk[], con
   const [first] = dropped;
   if (first === undefined) return;
   const seconds = nowNs / 1_000_000_000n;
-  const fresh = content.slices[0]?.id;
+  const fresh = sliceIds(content)[0];
   const key: MetaKey = { kind: 'delayedSlices', seconds, id: fresh ?? first.id };
   // An old slice may have given its number to such a key before, in this very second.
   const stored = fresh === undefined ? draft.get(key) : undefined;

@@ -1,5 +1,6 @@
 /** A volume's metadata in memory, changed by the planner's transactions alone. */
 
+import type { Content } from '../../src/reconcile/operations.ts';
 import { decodeAttr, encodeAttr, type Attr } from '../../src/codec/attr.ts';
 import { allocated, decodeQuota, encodeDirStat, encodeQuota, type Quota } from '../../src/codec/counter.ts';
 import { decodeDentry } from '../../src/codec/dentry.ts';
@@ -250,8 +251,10 @@ export class MemoryVolume {
     };
   }
 
-  #contentOf(length: bigint): { length: bigint; slices: { index: number; id: bigint; size: number }[] } {
-    if (length === 0n) return { length, slices: [] };
-    return { length, slices: [{ index: 0, id: this.#nextSlice++, size: Number(length) }] };
+  #contentOf(length: bigint): Content {
+    if (length === 0n) return { length, chunks: [] };
+    const size = Number(length);
+    const record = { pos: 0, id: this.#nextSlice++, size, off: 0, len: size };
+    return { length, chunks: [{ index: 0, records: [record] }] };
   }
 }

@@ -175,7 +175,7 @@ describe('planPush, next to recordings of the real client', () => {
         const attr = decodeAttr(result.get(encodeKey({ kind: 'attr', ino })) ?? new Uint8Array());
         const target = result.get(encodeKey({ kind: 'symlink', ino }));
         const entry = entryOf(ino, attr, target === undefined ? '' : Buffer.from(target).toString('latin1'));
-        const content = { length: attr.length, slices: [] };
+        const content = { length: attr.length, chunks: [] };
         return {
           root: parent,
           change: { path: name, old: undefined, new: entry },

@@ -1,9 +1,11 @@
 import { expect } from 'chai';
-import { decodeAttr, encodeAttr } from '../../../src/codec/attr.ts';
+import { decodeAttr, encodeAttr, type Attr } from '../../../src/codec/attr.ts';
 import { encodeDentry } from '../../../src/codec/dentry.ts';
 import { encodeKey, xattrRange, type MetaKey } from '../../../src/codec/key.ts';
 import type { ByteString } from '../../../src/codec/kv.ts';
+import { decodeSlices, encodeSlices, type SliceRecord } from '../../../src/codec/slice.ts';
 import type { Entry } from '../../../src/reconcile/entry.ts';
+import type { Content } from '../../../src/reconcile/operations.ts';
 import type { MetaKv, MetaView } from '../../../src/reconcile/meta-view.ts';
 import { trashHourName, trashName } from '../../../src/reconcile/trash.ts';
 import { LIMITS, planPush, type Plan, type PlanRequest } from '../../../src/reconcile/plan-remote.ts';
@@ -54,6 +56,10 @@ function named(name: string, ino: bigint, fields = {}): (readonly [MetaKey, Uint
   ];
 }
 
+function oneByte(id: bigint): Content {
+  return { length: 1n, chunks: [{ index: 0, records: [{ pos: 0, id, size: 1, off: 0, len: 1 }] }] };
+}
+
 function plan(view: MetaView, changes: readonly PushChange[], fields: Partial<PlanRequest> = {}): Plan {
   return planPush({
     view,
@@ -61,10 +67,7 @@ function plan(view: MetaView, changes: readonly PushChange[], fields: Partial<Pl
     root: 1n,
     groups: changes.map((change) => [change]),
     prepared: new Map(
-      changes.map((change, i) => [
-        change,
-        { ino: BigInt(100 + i), content: { length: 1n, slices: [{ index: 0, id: BigInt(i + 1), size: 1 }] } },
-      ]),
+      changes.map((change, i) => [change, { ino: BigInt(100 + i), content: oneByte(BigInt(i + 1)) }]),
     ),
     refused: [],
     owners: false,
@@ -168,7 +171,7 @@ describe('planPush', () => {
         change,
         {
           ino: BigInt(100 + i),
-          content: { length: 1n, slices: [] },
+          content: { length: 1n, chunks: [] },
           blocks: [{ key: `block-${i}`, value: new Uint8Array(60_000) }],
         },
       ]),
@@ -285,6 +288,88 @@ describe('planPush', () => {
     const view = viewOf([ROOT, [{ kind: 'dentry', parent: 1n, name: 'f' }, new Uint8Array(3)]], 'absent');
     const { givenUp } = planOf(plan(view, [{ path: 'f', old: { ...FILE, ino: 9n }, new: undefined }]));
     expect(givenUp[0]?.reason).to.match(/^the volume's metadata are damaged here \(dentry: /);
+  });
+});
+
+describe('planPush of what is appended', () => {
+  /** `pos+len`, and the slice where it is not zeros. */
+  const shape = (value: Uint8Array): string[] =>
+    decodeSlices(value).map(({ pos, len, id }) => `${pos}+${len}${id === 0n ? '' : ` of ${id}`}`);
+  const record = (pos: number, len: number, id: bigint): SliceRecord => ({
+    ...{ pos, id, size: id === 0n ? 0 : len, off: 0, len },
+  });
+
+  function appended(
+    chunk: readonly SliceRecord[],
+    records: readonly SliceRecord[],
+    fields: Partial<Attr> = {},
+  ): Plan {
+    const old = { ...FILE, ino: 7n, size: 100n };
+    const change: PushChange = { path: 'f', old, new: { ...old, size: 200n, digest: 'y', mtimeNs: 1n } };
+    const content = { length: 200n, appendTo: 100n, chunks: [{ index: 0, records }] };
+    const known = [
+      ROOT,
+      ...named('f', 7n, { length: 100n, mtimeNs: 5n, ...fields }),
+      [{ kind: 'chunk', ino: 7n, index: 0 }, encodeSlices(chunk)] as const,
+    ];
+    return plan(viewOf(known, 'absent'), [change], { prepared: new Map([[change, { content }]]) });
+  }
+
+  function chunkOf(plan: Plan): string[] {
+    const key = `P${encodeKey({ kind: 'chunk', ino: 7n, index: 0 })}`;
+    const op = planOf(plan).transaction.ops.find((one) => one.type === 'put' && one.key === key);
+    if (op?.type !== 'put') throw new Error('the chunk is not put');
+    expect(planOf(plan).transaction.compares).to.deep.include({ key, modRevision: 5n });
+    return shape(op.value);
+  }
+
+  const whole = [record(0, 100, 1n)];
+  const cases: readonly [what: string, chunk: SliceRecord[], records: SliceRecord[], result: string[]][] = [
+    ['a record more', whole, [record(100, 100, 2n)], ['0+100 of 1', '100+100 of 2']],
+    ['zeros in between', whole, [record(150, 50, 2n)], ['0+100 of 1', '150+50 of 2']],
+    [
+      'what a cut left, covered',
+      [record(0, 180, 1n)],
+      [record(100, 100, 2n)],
+      ['0+180 of 1', '100+100 of 2'],
+    ],
+    [
+      'what a cut left, where zeros are to be',
+      [record(0, 180, 1n)],
+      [record(150, 50, 2n)],
+      ['0+180 of 1', '100+80', '150+50 of 2'],
+    ],
+    [
+      'zeros of a truncation',
+      [record(0, 180, 1n), record(100, 80, 0n)],
+      [],
+      ['0+180 of 1', '100+80', '100+80'],
+    ],
+  ];
+  for (const [what, chunk, records, result] of cases) {
+    it(what, () => expect(chunkOf(appended(chunk, records))).to.deep.equal(result));
+  }
+
+  it('moves length and mtime on, and the accounts with them', () => {
+    const { ops } = planOf(appended(whole, [record(100, 100, 2n)])).transaction;
+    const key = `P${encodeKey({ kind: 'attr', ino: 7n })}`;
+    const op = ops.find((one) => one.type === 'put' && one.key === key);
+    expect(decodeAttr(op?.type === 'put' ? op.value : new Uint8Array())).to.include({
+      length: 200n,
+      mtimeNs: 6n,
+    });
+  });
+
+  it('is allowed on a file that is append-only, and refused on one that is immutable', () => {
+    const records = [record(100, 100, 2n)];
+    expect(planOf(appended(whole, records, { flags: 2 })).planned).to.have.length(1);
+    expect(planOf(appended(whole, records, { flags: 1 })).givenUp[0]).to.include({ outcome: 'refused' });
+  });
+
+  it('is stale where the file has another length or another name', () => {
+    const records = [record(100, 100, 2n)];
+    for (const fields of [{ length: 101n }, { nlink: 2 }, { parent: 0n }])
+      expect(planOf(appended(whole, records, fields)).givenUp[0]).to.include({ outcome: 'stale' });
   });
 });
 
