@@ -1,6 +1,7 @@
 /** Which attributes and kinds of entries this side can hold on disk: found out at start by trying, in the state directory. */
 
 import type { ByteString } from '../codec/kv.ts';
+import type { Held } from '../reconcile/attributes.ts';
 import { codeOf } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { FsPort, SpecialKind } from './ports.ts';
@@ -10,28 +11,30 @@ export type SpecialFiles = 'none' | 'fifo' | 'all';
 
 /** What this side holds. What it cannot hold is remembered, and never pushed back as a change (design G12). */
 export interface Abilities {
-  /** Whether owners can be given away. */
-  readonly owners: boolean;
+  readonly held: Held;
   /** Why special files of a kind take no part, as a phrase that names the kind; `undefined` when they do. */
   specialRefusal(kind: SpecialKind): string | undefined;
 }
 
 interface Wishes {
   readonly specialFiles: SpecialFiles;
+  /** Whether a change of times alone is a change. */
+  readonly syncTimes: boolean;
 }
 
 /** `/dev/null` as the store encodes it: a device that does no harm while its name is there. */
 const NULL_DEVICE = 0x103;
 
 /** Tries what the wishes ask for. */
-export function findAbilities(fs: FsPort, layout: Layout, { specialFiles }: Wishes): Abilities {
+export function findAbilities(fs: FsPort, layout: Layout, { specialFiles, syncTimes }: Wishes): Abilities {
   const refusals = new Map<SpecialKind, string>();
   for (const kind of ['fifo', 'socket', 'block', 'char'] as const) {
     const isWanted = specialFiles === 'all' || (specialFiles === 'fifo' && kind === 'fifo');
     const refusal = isWanted ? triedNode(fs, layout, kind) : `--special-files ${specialFiles} leaves it out`;
     if (refusal !== undefined) refusals.set(kind, `a ${kind} is not shown: ${refusal}`);
   }
-  return { owners: canGiveAway(fs, layout), specialRefusal: (kind) => refusals.get(kind) };
+  const held = { owners: canGiveAway(fs, layout), times: syncTimes, xattrs: takesXattrs(fs, layout) };
+  return { held, specialRefusal: (kind) => refusals.get(kind) };
 }
 
 function triedNode(fs: FsPort, layout: Layout, kind: SpecialKind): string | undefined {
@@ -50,6 +53,15 @@ function canGiveAway(fs: FsPort, layout: Layout): boolean {
   const error = tried(fs, at, () => {
     fs.close('try owner', fs.openNew('try owner', at));
     fs.lchown('try owner', at, 1, 1);
+  });
+  return error === undefined;
+}
+
+function takesXattrs(fs: FsPort, layout: Layout): boolean {
+  const at = `${layout.stage}/try-xattr`;
+  const error = tried(fs, at, () => {
+    fs.close('try xattr', fs.openNew('try xattr', at));
+    fs.setXattr('try xattr', at, 'user.etcd-etc-agent', 'try');
   });
   return error === undefined;
 }

@@ -15,6 +15,7 @@ import {
   contentsToStage,
   LinkSources,
   localItems,
+  ownCopy,
   wantedFor,
   wantedForAdoption,
   type LocalItem,
@@ -84,7 +85,7 @@ export class Agent {
     this.#mode = options.mode;
     const { fs, layout, clock, excluded, settleMs, keepMs, ledger, agentId, subdir, abilities } = options;
     this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs, abilities });
-    this.local = new Local(ledger, excluded);
+    this.local = new Local(ledger, excluded, abilities.held);
     this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
     const onStale = (path: Path): unknown => this.#remoteDirty.add(path);
     const onEnd = (): void => this.onWake();
@@ -96,7 +97,7 @@ export class Agent {
       ledger,
       local,
       parked,
-      owners: abilities.owners,
+      held: abilities.held,
       onStale,
       onEnd,
     });
@@ -272,7 +273,7 @@ export class Agent {
       // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
       if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
     }
-    return reconcile({ ancestor, local, remote: changed, owners: this.#o.abilities.owners });
+    return reconcile({ ancestor, local, remote: changed, held: this.#o.abilities.held });
   }
 
   #agree({ agreed }: Reconciled): void {
@@ -318,7 +319,12 @@ export class Agent {
 
     const request = new Map<Path, Wanted | undefined>();
     const ancestor: [Path, AncestorEntry | null][] = [];
-    for (const item of items) this.#request(item, links, remote, request, ancestor);
+    const unpublished = new Set<Path>();
+    for (const item of items) {
+      const isPublished = this.#request(item, links, remote, request, ancestor);
+      const isLinked = item.entry?.type === 'file' && item.entry.nlink > 1;
+      if (!isPublished && !isLinked) unpublished.add(item.path);
+    }
     for (const [path, adoption] of this.local.adoptions) {
       if (!request.has(path) && !this.#isBlocked(path)) {
         request.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
@@ -326,7 +332,7 @@ export class Agent {
     }
     const { fs, clock, assertOwner } = this.#o;
     const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
-    const context = { fs, layout, ledger, clock, assertOwner, seenIn, owners: this.#o.abilities.owners };
+    const context = { fs, layout, ledger, clock, assertOwner, seenIn, held: this.#o.abilities.held };
     const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {
@@ -365,31 +371,36 @@ export class Agent {
     }
     if (first) catchUp(context);
     log('info', 'published', { revision: remote.revision, changes: request.size, ms });
-    toRemote = toRemote.filter(({ path }) => !result.problems.has(path));
+    // What did not come here must not be pushed as if it had.
+    toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
     return toRemote;
   }
 
+  /** What the publish makes of an item, and what both sides agree on then; false when it cannot be made now. */
   #request(
     item: LocalItem,
     links: LinkSources,
     remote: Remote,
     request: Map<Path, Wanted | undefined>,
     ancestor: [Path, AncestorEntry | null][],
-  ): void {
+  ): boolean {
     const staged = (
       file: AncestorEntry & { readonly type: 'file' },
     ): ReturnType<typeof remote.stage.stagedFile> =>
       file.contentKey === undefined
         ? undefined
         : remote.stage.stagedFile({ ino: file.ino, key: file.contentKey });
-    const want = wantedFor(item, links.find(item), staged, (entry) => this.#stageSpecial(item.path, entry));
+    const { ledger, layout } = this.#o;
+    const local = links.find(item) ?? ownCopy(ledger.state, layout, item);
+    const want = wantedFor(item, local, staged, (entry) => this.#stageSpecial(item.path, entry));
     if (typeof want === 'string') {
       // The volume has moved on meanwhile: the next turn sees it.
       debug('not published: %s: %s', escapeBytes(item.path), want);
-      return;
+      return false;
     }
     request.set(item.path, want);
     ancestor.push([item.path, remote.tree.get(item.path) ?? null]);
+    return true;
   }
 
   /** A special file in the stage; one that a publish left there because an edit came in between is taken again. */

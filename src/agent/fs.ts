@@ -5,7 +5,7 @@ import fs from 'node:fs';
 
 import type { ByteString } from '../codec/kv.ts';
 import { codeOf } from './error.ts';
-import { native } from './native.ts';
+import { native, type Native } from './native.ts';
 import type { FileStat, FsPort, SpecialKind } from './ports.ts';
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_APPEND, O_NOFOLLOW, O_NONBLOCK, O_DIRECTORY } = fs.constants;
@@ -58,6 +58,16 @@ function argument(path: ByteString): string {
 /** Seconds as Node takes them. Node keeps microseconds: what is set is the time cut to a whole microsecond. */
 function seconds(timeNs: bigint): number {
   return Number(timeNs / 1000n) / 1e6;
+}
+
+function notSupported(call: string, path: ByteString): Error {
+  return Object.assign(new Error(`ENOTSUP: ${call} '${path}'`), { code: 'ENOTSUP' });
+}
+
+function xattrCalls(path: ByteString): Native {
+  const calls = native();
+  if (calls === undefined) throw notSupported('xattr', path);
+  return calls;
 }
 
 /** Runs a program of coreutils to its end; what it says when it fails becomes the error. */
@@ -156,7 +166,7 @@ export const nodeFs: FsPort = {
       const minor = (rdev & 0xff) | ((rdev >>> 12) & 0xfff00);
       const letter = kind === 'block' ? 'b' : 'c';
       runProgram('mknod', ['-m', '600', argument(path), letter, String(major), String(minor)]);
-    } else throw Object.assign(new Error(`ENOTSUP: mknod '${path}'`), { code: 'ENOTSUP' });
+    } else throw notSupported('mknod', path);
   },
   chmod(_label, path, mode) {
     fs.chmodSync(raw(path), mode);
@@ -166,6 +176,18 @@ export const nodeFs: FsPort = {
   },
   lutimes(_label, path, mtimeNs) {
     fs.lutimesSync(raw(path), seconds(mtimeNs), seconds(mtimeNs));
+  },
+  listXattrs(_label, path) {
+    return xattrCalls(path).listXattrs(path);
+  },
+  getXattr(_label, path, name) {
+    return xattrCalls(path).getXattr(path, name);
+  },
+  setXattr(_label, path, name, value) {
+    xattrCalls(path).setXattr(path, name, value);
+  },
+  removeXattr(_label, path, name) {
+    xattrCalls(path).removeXattr(path, name);
   },
   syncDir(_label, path) {
     const fd = fs.openSync(raw(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);

@@ -1,12 +1,13 @@
 /** From what the local side must become to what the publish puts on disk: where each content comes from. */
 
 import type { ByteString } from '../codec/kv.ts';
+import { sameXattrs } from '../reconcile/attributes.ts';
 import type { Change } from '../reconcile/change.ts';
 import { COMPARED_MODE, type Path, type SpecialEntry } from '../reconcile/entry.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, LedgerState } from './ledger.ts';
 import type { Adoption } from './look.ts';
-import type { Attributes, Wanted } from './publish.ts';
+import { attributesOnDisk, type Attributes, type Wanted } from './publish.ts';
 import type { StagedFile, WantedContent } from './stage.ts';
 
 type RemoteFileEntry = AncestorEntry & { readonly type: 'file' };
@@ -17,13 +18,16 @@ export interface LocalItem {
   readonly entry: AncestorEntry | undefined;
 }
 
-/** The changes with the mode that counts and the volume's content key. */
+/** The changes with the volume's content key. */
 export function localItems(changes: readonly Change[], tree: ReadonlyMap<Path, AncestorEntry>): LocalItem[] {
   return changes.map(({ path, new: wanted }) => {
     const remote = tree.get(path);
     if (wanted === undefined) return { path, entry: undefined };
-    const keyed = remote?.type === 'file' && wanted.type === 'file' && remote.digest === wanted.digest;
-    return { path, entry: keyed ? { ...remote, mode: wanted.mode } : wanted };
+    const key =
+      remote?.type === 'file' && wanted.type === 'file' && remote.digest === wanted.digest
+        ? remote.contentKey
+        : undefined;
+    return { path, entry: key === undefined ? wanted : { ...wanted, contentKey: key } };
   });
 }
 
@@ -85,24 +89,43 @@ export class LinkSources {
         (slot.signature.mode & COMPARED_MODE) === (entry.mode & COMPARED_MODE) &&
         before.mtimeNs === entry.mtimeNs &&
         before.uid === entry.uid &&
-        before.gid === entry.gid;
+        before.gid === entry.gid &&
+        sameXattrs(before.xattrs, entry.xattrs);
       if (!sameAttributes) continue;
       const source = this.#layout.inTree(this.#state.active, path);
-      return { type: 'file', source, digest: slot.digest, seen: slot.signature };
+      return { type: 'file', source, digest: slot.digest, seen: slot.signature, remembered: slot };
     }
     return undefined;
   }
 }
 
+/**
+ * The local content of an item with attributes that came from the volume: a copy of the published inode, which is never
+ * changed itself.
+ */
+export function ownCopy(state: LedgerState, layout: Layout, { path, entry }: LocalItem): Wanted | undefined {
+  const slot = state.slots.get(path);
+  if (entry?.type !== 'file' || slot?.type !== 'file' || slot.digest !== entry.digest) return undefined;
+  // A copy is a file of its own: of one with several names the attributes come with the next change.
+  if (entry.contentKey !== undefined || entry.nlink > 1 || state.active === undefined) return undefined;
+  const { digest, signature: seen } = slot;
+  const source = layout.inTree(state.active, path);
+  return { type: 'file', source, digest, seen, remembered: slot, copy: attributesOf(entry) };
+}
+
+function attributesOf({ mode, uid, gid, mtimeNs, xattrs = {} }: AncestorEntry): Attributes {
+  return { mode, uid, gid, mtimeNs, xattrs };
+}
+
 /** What the publish makes of an item; a string says why it cannot be made now. */
 export function wantedFor(
   { entry }: LocalItem,
-  link: Extract<Wanted, { seen: unknown }> | undefined,
+  link: Wanted | undefined,
   staged: (file: RemoteFileEntry) => StagedFile | undefined,
   stageSpecial: (entry: SpecialEntry) => ByteString | undefined,
 ): Wanted | undefined | string {
   if (entry === undefined) return undefined;
-  const attributes: Attributes = { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtimeNs: entry.mtimeNs };
+  const attributes = attributesOf(entry);
   switch (entry.type) {
     case 'directory':
       return { type: 'directory', attributes };
@@ -127,13 +150,15 @@ export function wantedFor(
 export function wantedForAdoption({ slot, source, copy }: Adoption): Wanted {
   switch (slot.type) {
     case 'directory':
-      return { type: 'directory', attributes: slot.signature };
+      return { type: 'directory', attributes: attributesOnDisk(slot), remembered: slot };
     case 'symlink':
-      return { type: 'symlink', target: slot.target, attributes: slot.signature };
-    case 'file':
-      return { type: 'file', source, digest: slot.digest, seen: slot.signature, ...(copy ? { copy } : {}) };
+      return { type: 'symlink', target: slot.target, attributes: slot.signature, remembered: slot };
+    case 'file': {
+      const { digest, signature: seen } = slot;
+      return { type: 'file', source, digest, seen, remembered: slot, ...(copy ? { copy } : {}) };
+    }
     case 'special':
-      return { type: 'special', kind: slot.kind, rdev: slot.rdev, source };
+      return { type: 'special', kind: slot.kind, rdev: slot.rdev, source, remembered: slot };
     case 'other':
       return { type: 'other', source };
   }

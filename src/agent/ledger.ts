@@ -1,6 +1,7 @@
 /** The signatures of what we published, the last agreed tree, and the intents that recovery finishes: one append-only log. */
 
 import type { ByteString } from '../codec/kv.ts';
+import { NOTHING_HELD, sameXattrs, type Held } from '../reconcile/attributes.ts';
 import type { Entry, Path } from '../reconcile/entry.ts';
 import { LocalError } from './error.ts';
 import type { Layout, TreeName } from './layout.ts';
@@ -19,8 +20,9 @@ export type AncestorEntry = Entry & { readonly contentKey?: string };
 export function sameFields(a: AncestorEntry | undefined, b: AncestorEntry | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   const fields = new Set([...Object.keys(a), ...Object.keys(b)]) as Set<keyof AncestorEntry>;
+  fields.delete('xattrs');
   for (const field of fields) if (a[field] !== b[field]) return false;
-  return true;
+  return sameXattrs(a.xattrs, b.xattrs);
 }
 
 /** What this state belongs to; another volume or view is refused. */
@@ -92,6 +94,8 @@ export type LedgerRecord =
       readonly revision?: bigint;
       readonly sameInodes?: true;
     }
+  /** Which attributes this side holds from now on; what differed in others before is no edit. */
+  | { readonly t: 'held'; readonly held: Held }
   /** A transaction that makes the volume hold these is about to be sent. */
   | { readonly t: 'pushing'; readonly entries: Pairs<Entry> }
   | { readonly t: 'pushed' }
@@ -124,6 +128,7 @@ export class LedgerState {
   /** What a push that has not been answered yet makes the volume hold. */
   readonly pushing = new Map<Path, Entry | undefined>();
   intent: Extract<LedgerRecord, { t: 'intent' }> | undefined;
+  held = NOTHING_HELD;
 
   apply(record: LedgerRecord): void {
     switch (record.t) {
@@ -162,6 +167,9 @@ export class LedgerState {
         if (record.revision !== undefined) this.revision = record.revision;
         this.#agree(record.entries, record.sameInodes);
         return;
+      case 'held':
+        this.held = record.held;
+        return;
       case 'pushing':
         this.pushing.clear();
         for (const [path, entry] of record.entries) this.pushing.set(path, entry ?? undefined);
@@ -190,6 +198,7 @@ export class LedgerState {
     yield { t: 'look', slots: [...this.slots.entries()], stale, same: [] };
     yield { t: 'ancestor', entries: [...this.ancestor], revision: this.revision };
     if (this.replaced.size > 0) yield { t: 'replaced', inodes: [...this.replaced] };
+    yield { t: 'held', held: this.held };
     if (this.mending.size > 0) yield { t: 'mending', names: [...this.mending] };
     if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
     for (const [name, record] of this.kept) yield { t: 'kept', name, record };

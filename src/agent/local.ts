@@ -1,6 +1,8 @@
 /** The local side as the loop sees it: what looks have found and nobody has dealt with yet. */
 
+import { sameXattrs, type Held } from '../reconcile/attributes.ts';
 import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
+import { asAgreed, withLacks } from './lacks.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
 import type { Adoption, Look, Loser } from './look.ts';
 import { ownLink } from './own-link.ts';
@@ -10,6 +12,7 @@ import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.t
 export class Local {
   readonly #ledger: Ledger;
   readonly #excluded: (path: Path) => boolean;
+  readonly #held: Held;
   /** Paths whose slot may differ from the ancestor. */
   readonly dirty = new Set<Path>();
   /** To be brought into the trees by a publish. */
@@ -23,12 +26,13 @@ export class Local {
   readonly problems = new Map<Path, string>();
   /** Sockets, fifos and devices: carried, and shown as problems. */
   readonly #specials = new Set<Path>();
-  /** Where inodes were that vanished from their paths; moves are told by them. */
-  readonly #vanished = new Map<bigint, Path>();
+  /** Where inodes were that vanished from their paths, and what they were; moves are told by them. */
+  readonly #vanished = new Map<bigint, { readonly path: Path; readonly slot: Slot }>();
 
-  constructor(ledger: Ledger, excluded: (path: Path) => boolean) {
+  constructor(ledger: Ledger, excluded: (path: Path) => boolean, held: Held) {
     this.#ledger = ledger;
     this.#excluded = excluded;
+    this.#held = held;
     const { state } = ledger;
     const orphans = [...state.slots.entries()]
       .filter(([path]) => isOrphan(path, state.slots))
@@ -36,6 +40,7 @@ export class Local {
     if (orphans.length > 0) {
       ledger.write([{ t: 'look', slots: orphans.map((path) => [path, null]), stale: [], same: [] }], false);
     }
+    this.#noteHeld();
     for (const [path, slot] of state.slots.entries()) {
       this.#noteSpecial(path, slot);
       if (this.#differs(path)) this.dirty.add(path);
@@ -43,12 +48,31 @@ export class Local {
     for (const path of state.ancestor.keys()) if (!state.slots.has(path)) this.dirty.add(path);
   }
 
+  /** What is held from this start on: what is on disk of it was not looked at before, and is no edit. */
+  #noteHeld(): void {
+    const { slots, ancestor, held: before } = this.#state;
+    const now = this.#held;
+    if (before.owners === now.owners && before.times === now.times && before.xattrs === now.xattrs) return;
+    const newly: Held = {
+      owners: now.owners && !before.owners,
+      times: now.times && !before.times,
+      xattrs: now.xattrs && !before.xattrs,
+    };
+    const agreed: [Path, Slot][] = [];
+    for (const [path, slot] of slots.entries()) {
+      const next = asAgreed(slot, ancestor.get(path), newly);
+      if (next !== slot) agreed.push([path, next]);
+    }
+    if (agreed.length > 0) this.#ledger.write([{ t: 'look', slots: agreed, stale: [], same: [] }], false);
+    this.#ledger.write([{ t: 'held', held: now }], false);
+  }
+
   get #state(): LedgerState {
     return this.#ledger.state;
   }
 
   #differs(path: Path): boolean {
-    return !sameEntry(this.entryAt(path), this.#state.ancestor.get(path));
+    return !sameEntry(this.entryAt(path), this.#state.ancestor.get(path), this.#held);
   }
 
   /** Takes in a look: what the trees hold goes into the ledger, the rest waits here. Returns whether anything is new. */
@@ -56,8 +80,11 @@ export class Local {
     const { slots, stale } = this.#state;
     const found: [Path, Slot | null][] = [];
     const idle = new Map<Path, Slot | null>();
-    for (const [path, slot] of withWhatWasBelow(look.edits, slots)) {
+    const edits = withWhatWasBelow(look.edits, slots);
+    for (const [path, slot] of edits) this.#noteVanished(path, slot);
+    for (const [path, read] of edits) {
       const before = slots.get(path);
+      const slot = this.#withLacks(path, read);
       found.push([path, slot ?? null]);
       this.#noteSpecial(path, slot);
       // What the active tree held is what the idle tree still has, unless both names are one inode.
@@ -65,10 +92,9 @@ export class Local {
       const bothDirectories = before?.type === 'directory' && slot?.type === 'directory';
       // A look that found both trees alike and the name gone saw the idle tree as it was before.
       const isUnknown = !stale.has(path) || look.same.has(path);
-      if (isUnknown && !shared && !(bothDirectories && before.signature.mode === slot.signature.mode)) {
+      if (isUnknown && !shared && !(bothDirectories && sameDirectory(before, slot))) {
         idle.set(path, before ?? null);
       }
-      if (slot === undefined && before?.type === 'file') this.#vanished.set(before.signature.ino, path);
       this.dirty.add(path);
     }
     for (const [path, slot] of look.idle) idle.set(path, slot ?? null);
@@ -82,9 +108,12 @@ export class Local {
       this.#tops = new Set(look.tops.keys());
     }
     for (const [path, adoption] of [...look.adoptions, ...(look.tops ?? [])]) {
-      const before = slots.get(path);
-      if (adoption === undefined && before?.type === 'file') this.#vanished.set(before.signature.ino, path);
-      this.adoptions.set(path, adoption);
+      this.#noteVanished(path, adoption?.slot);
+      const slot = this.#withLacks(path, adoption?.slot);
+      this.adoptions.set(
+        path,
+        adoption === undefined || slot === undefined ? undefined : { ...adoption, slot },
+      );
     }
     this.losers.push(...look.losers);
     this.busy = look.busy;
@@ -92,6 +121,23 @@ export class Local {
     for (const [path, reason] of look.problems) this.problems.set(path, reason);
     for (const path of this.#specials) this.problems.set(path, 'special files stay local');
     return look.edits.size > 0 || this.adoptions.size > 0 || look.losers.length > 0;
+  }
+
+  #noteVanished(path: Path, now: Slot | undefined): void {
+    const slot = this.#state.slots.get(path);
+    if (now === undefined && slot?.type === 'file') this.#vanished.set(slot.signature.ino, { path, slot });
+  }
+
+  /** A slot with what it lacks of what its inode was before, here or where it came from, or else its path. */
+  #withLacks(path: Path, slot: Slot | undefined): Slot | undefined {
+    if (slot === undefined) return undefined;
+    const { slots } = this.#state;
+    const { ino } = slot.signature;
+    const before = slots.get(path);
+    if (before?.signature.ino === ino) return withLacks(slot, before);
+    const [other] = slots.namesOf(ino);
+    const known = this.#vanished.get(ino)?.slot ?? (other === undefined ? before : slots.get(other));
+    return withLacks(slot, known);
   }
 
   /** An edited inode that has a name in `kept` as well is no late edit there once it has left the tree. */
@@ -143,7 +189,7 @@ export class Local {
     const { slots, ancestor } = this.#state;
     const names = slots.namesOf(disk).filter((name) => this.diskInode(name) === disk);
     const here = names.length + (names.includes(path) ? 0 : 1);
-    const left = this.#state.leftBy(disk) ?? this.#vanished.get(disk);
+    const left = this.#state.leftBy(disk) ?? this.#vanished.get(disk)?.path;
     for (const name of left === undefined ? [path, ...names] : [path, ...names, left]) {
       const agreed = ancestor.get(name);
       if (agreed?.type === 'file' && this.#state.agreedInode(name) === disk) {
@@ -167,7 +213,7 @@ export class Local {
   cameFrom(path: Path): Path | undefined {
     const disk = this.diskInode(path);
     if (disk === undefined) return undefined;
-    const from = this.#vanished.get(disk) ?? this.#state.leftBy(disk);
+    const from = this.#vanished.get(disk)?.path ?? this.#state.leftBy(disk);
     return from === undefined || from === path || this.diskInode(from) === disk ? undefined : from;
   }
 
@@ -192,6 +238,13 @@ export class Local {
     const slot = this.#state.slots.get(path);
     return sameSlotContent(slot, adoption.slot) && slot?.signature.ino === adoption.slot.signature.ino;
   }
+}
+
+/** Whether two directories have the same attributes on disk. */
+function sameDirectory(a: Slot, b: Slot): boolean {
+  const [was, now] = [a.signature, b.signature];
+  const sameOwner = was.uid === now.uid && was.gid === now.gid;
+  return was.mode === now.mode && sameOwner && sameXattrs(a.xattrs, b.xattrs);
 }
 
 /** The edits, and for each directory that is none any more the end of everything that was below it. */

@@ -138,6 +138,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
       keepMs: values.durationMs('keep'),
       maxDeletePercent: values.percent('max-delete'),
       specialFiles: values.text('special-files') as SpecialFiles,
+      syncTimes: values.flag('sync-times'),
       timeoutMs: values.durationMs('timeout'),
     },
     untilTerminated(),

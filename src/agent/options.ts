@@ -108,6 +108,10 @@ export const OPTIONS: readonly OptionSpec[] = [
     choices: ['none', 'fifo', 'all'],
     help: 'Which special files take part, both ways: fifos, or sockets and devices too (which takes root), or none.',
   }),
+  option('sync-times', {
+    type: 'boolean',
+    help: 'Times of files take part, both ways; without it a change of them alone is no change.',
+  }),
   option('state-dir', {
     type: 'string',
     help: 'Where the state is kept, in the same mount as DIR (default: DIR/..etcd-etc-agent).',

@@ -4,6 +4,7 @@ import createDebug from 'debug';
 
 import { escapeBytes, prefixRange } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
+import type { Held } from '../reconcile/attributes.ts';
 import type { Change } from '../reconcile/change.ts';
 import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import { findLinks } from '../reconcile/links.ts';
@@ -37,8 +38,7 @@ interface OutboxOptions {
   readonly ledger: Ledger;
   readonly local: Local;
   readonly parked: Parked;
-  /** Whether owners can be given away. */
-  readonly owners: boolean;
+  readonly held: Held;
   /** The volume's entry at a path is not what a change was made for: it is to be looked at again. */
   readonly onStale: (path: Path) => void;
   /** A push has ended. */
@@ -159,7 +159,7 @@ export class Outbox {
   }
 
   #withOwners(changes: readonly Change[], remote: Remote): readonly Change[] {
-    return this.#o.owners
+    return this.#o.held.owners
       ? changes
       : inheritOwners(changes, (path) => remote.tree.get(path), remote.rootOwner);
   }
@@ -199,6 +199,7 @@ export class Outbox {
       ...(remote.root === undefined ? {} : { root: remote.root }),
       live: { index: remote.index, revision: () => remote.head },
       read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
+      ...this.#o.held,
       signal,
     });
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
@@ -213,7 +214,7 @@ export class Outbox {
   }
 
   async #pushCopies(connection: Connection, signal: AbortSignal): Promise<void> {
-    const copies = this.#o.parked.pushes(this.#o.owners ? undefined : connection.remote.rootOwner);
+    const copies = this.#o.parked.pushes(this.#o.held.owners ? undefined : connection.remote.rootOwner);
     if (copies.length === 0) return;
     const names = new Map(copies.map(({ name, change }) => [change.path, name]));
     const { changes } = await this.#pusherFor(connection).push(
@@ -360,5 +361,6 @@ function isOurs(intended: Entry, now: AncestorEntry): boolean {
 function fingerprint(entry: Entry | undefined): string {
   if (entry === undefined) return '-';
   const content = entry.type === 'file' ? entry.digest : entry.type === 'symlink' ? entry.target : '';
-  return `${entry.type} ${entry.mode & 0o777} ${content}`;
+  const { mode, uid, gid, mtimeNs, xattrs } = entry;
+  return `${entry.type} ${mode & 0o777} ${uid} ${gid} ${mtimeNs} ${JSON.stringify(xattrs)} ${content}`;
 }

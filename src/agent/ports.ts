@@ -203,6 +203,12 @@ export interface FsPort {
   lchown(label: string, path: ByteString, uid: number, gid: number): void;
   /** Sets the mtime (and atime) without following a symlink. */
   lutimes(label: string, path: ByteString, mtimeNs: bigint): void;
+  /** Names of all extended attributes with their namespace. This and the three below: ENOTSUP where there are none. */
+  listXattrs(label: string, path: ByteString): ByteString[];
+  /** `undefined` when there is none of that name. */
+  getXattr(label: string, path: ByteString, name: ByteString): ByteString | undefined;
+  setXattr(label: string, path: ByteString, name: ByteString, value: ByteString): void;
+  removeXattr(label: string, path: ByteString, name: ByteString): void;
   /** Opens a directory, fsyncs it, closes it. */
   syncDir(label: string, path: ByteString): void;
   /** Flushes the whole file system that holds `path`; used above some 20 files. */

@@ -15,7 +15,9 @@
  */
 
 import type { ByteString } from '../codec/kv.ts';
-import { parentOf, type Path } from '../reconcile/entry.ts';
+import { sameXattrs, type Held } from '../reconcile/attributes.ts';
+import { parentOf, type Path, type Xattrs } from '../reconcile/entry.ts';
+import type { Owner } from '../reconcile/owners.ts';
 import { targetInVolume, targetOnDisk } from '../reconcile/target.ts';
 import { codeOf } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
@@ -24,6 +26,7 @@ import type { Clock, FileStat, FsPort, SpecialKind } from './ports.ts';
 import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from './tree-stat.ts';
+import { applyXattrs, readXattrs } from './xattrs.ts';
 
 /** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
 const SYNC_EACH_LIMIT = 20;
@@ -36,10 +39,23 @@ export interface Attributes {
   readonly uid: number;
   readonly gid: number;
   readonly mtimeNs: bigint;
+  /** All of the namespace `user`; absent: as they are. */
+  readonly xattrs?: Xattrs;
+}
+
+/** What is to be known of an inode that is placed as it is. */
+type Remembered = Pick<Slot, 'xattrs' | 'lacks'>;
+
+/** The attributes that a slot has on disk. */
+export function attributesOnDisk({ signature, xattrs }: Slot): Attributes {
+  const { mode, uid, gid, mtimeNs } = signature;
+  return { mode, uid, gid, mtimeNs, ...(xattrs === undefined ? {} : { xattrs }) };
 }
 
 /** What a path shall be in the next tree. */
-export type Wanted =
+export type Wanted = WantedEntry & { readonly remembered?: Remembered };
+
+type WantedEntry =
   | { readonly type: 'directory'; readonly attributes: Attributes }
   /** With `source` that link itself gets a second name. */
   | {
@@ -56,14 +72,14 @@ export type Wanted =
       readonly attributes: Attributes;
     }
   /**
-   * An inode that somebody else made: it is linked as it is, or copied. `seen` is its signature when the digest was read.
+   * An inode that somebody else made: it is linked as it is, or copied, with attributes of its own if some are given. `seen` is its signature when the digest was read.
    */
   | {
       readonly type: 'file';
       readonly source: ByteString;
       readonly digest: string;
       readonly seen: Signature;
-      readonly copy?: true;
+      readonly copy?: true | Attributes;
     }
   /** A staged special file that gets these attributes; without them one that is there is linked as it is. */
   | {
@@ -100,8 +116,7 @@ interface Context {
   readonly layout: Layout;
   readonly ledger: Ledger;
   readonly clock: Clock;
-  /** Whether owners can be given away (root). */
-  readonly owners: boolean;
+  readonly held: Held;
   /** Throws when another agent took the state over. */
   readonly assertOwner: () => void;
   /** What was seen in the real directory that stands at the top under a name, where that is no union. */
@@ -140,6 +155,8 @@ class Publication {
   readonly #opened = new Map<ByteString, number>();
   /** Staged contents as they were while nobody else could see them. */
   readonly #stagedAs = new Map<ByteString, Signature>();
+  /** What became of the attributes of what was staged or is a directory, by its place on disk. */
+  readonly #applied = new Map<ByteString, Remembered>();
   readonly #serial: string;
   #counter = 0;
 
@@ -254,13 +271,19 @@ class Publication {
     const source = this.#layout.inTree(this.#active, path);
     switch (slot.type) {
       case 'directory':
-        return { type: 'directory', attributes: slot.signature };
+        return { type: 'directory', attributes: attributesOnDisk(slot), remembered: slot };
       case 'file':
-        return { type: 'file', source, digest: slot.digest, seen: slot.signature };
+        return { type: 'file', source, digest: slot.digest, seen: slot.signature, remembered: slot };
       case 'symlink':
-        return { type: 'symlink', target: slot.target, attributes: slot.signature, source };
+        return {
+          type: 'symlink',
+          target: slot.target,
+          attributes: slot.signature,
+          source,
+          remembered: slot,
+        };
       case 'special':
-        return { type: 'special', kind: slot.kind, rdev: slot.rdev, source };
+        return { type: 'special', kind: slot.kind, rdev: slot.rdev, source, remembered: slot };
       case 'other':
         return { type: 'other', source };
     }
@@ -297,9 +320,35 @@ class Publication {
   }
 
   #setAttributes(path: ByteString, attributes: Attributes): void {
-    if (this.#context.owners) this.#fs.lchown('chown staged', path, attributes.uid, attributes.gid);
+    // Before the mode, which may close the file to its owner.
+    const xattrs = this.#setXattrs(path, attributes);
+    this.#applied.set(path, withOwner(xattrs, this.#chown(path, attributes)));
     this.#fs.chmod('chmod staged', path, attributes.mode & 0o777);
     this.#fs.lutimes('utimes staged', path, attributes.mtimeNs);
+  }
+
+  #setXattrs(path: ByteString, { xattrs }: Attributes): Remembered {
+    if (xattrs === undefined || !this.#context.held.xattrs) return {};
+    if (Object.keys(xattrs).length === 0 && this.#fs.listXattrs('list xattrs', path).length === 0)
+      return { xattrs };
+    const refused = applyXattrs(this.#fs, path, xattrs);
+    if (Object.keys(refused).length === 0) return { xattrs };
+    const taken = Object.entries(xattrs).filter(([name]) => refused[name] === undefined);
+    return { xattrs: Object.fromEntries(taken), lacks: { xattrs: refused } };
+  }
+
+  /** Gives a name to its owner; returns the owner if that is not permitted. */
+  #chown(path: ByteString, { uid, gid }: Attributes): Owner | undefined {
+    if (!this.#context.held.owners) return undefined;
+    try {
+      this.#fs.lchown('chown', path, uid, gid);
+      return undefined;
+    } catch (error) {
+      // A user namespace does not know every owner.
+      const code = codeOf(error);
+      if (code === 'EPERM' || code === 'EINVAL') return { uid, gid };
+      throw error;
+    }
   }
 
   // Step 2. A crash from here on finds in the log every inode of ours that may have become visible.
@@ -320,21 +369,36 @@ class Publication {
     if (wanted.type === 'directory' || wanted.type === 'symlink') {
       const { mode, uid, gid, mtimeNs } = wanted.attributes;
       const signature = { ino: 0n, size: 0n, ctimeNs: 0n, mode, uid, gid, mtimeNs };
+      const { xattrs } = wanted.attributes;
+      const rest = rememberedOf(wanted.remembered ?? (xattrs === undefined ? {} : { xattrs }));
       return wanted.type === 'directory'
-        ? { type: 'directory', signature }
-        : { type: 'symlink', signature, target: wanted.target };
+        ? { type: 'directory', signature, ...rest }
+        : { type: 'symlink', signature, target: wanted.target, ...rest };
     }
     const stat = this.#fs.lstat('lstat source', wanted.source);
     if (stat === undefined) return undefined;
     const signature = signatureOf(stat);
     switch (wanted.type) {
       case 'file':
-        return { type: 'file', signature, digest: wanted.digest };
+        return { type: 'file', signature, digest: wanted.digest, ...this.#remembered(wanted, wanted.source) };
       case 'special':
-        return { type: 'special', signature, kind: wanted.kind, rdev: wanted.rdev };
+        return {
+          type: 'special',
+          signature,
+          kind: wanted.kind,
+          rdev: wanted.rdev,
+          ...this.#remembered(wanted, wanted.source),
+        };
       case 'other':
         return { type: 'other', signature };
     }
+  }
+
+  /** What is known of something besides its signature: what was applied here, else what came with it. */
+  #remembered(wanted: Wanted, at: ByteString): Remembered {
+    const applied = this.#applied.get(at);
+    const lacks = applied?.lacks ?? wanted.remembered?.lacks;
+    return rememberedOf({ ...(applied ?? wanted.remembered), ...(lacks === undefined ? {} : { lacks }) });
   }
 
   // Step 3.
@@ -394,9 +458,14 @@ class Publication {
     const wanted = this.#work.get(path);
     if (wanted?.type !== 'directory') return;
     const at = this.#layout.inTree(this.#idle, path);
-    if (this.#statIdle('lstat directory', path)?.type !== 'directory') return;
-    const { mode, uid, gid } = wanted.attributes;
-    if (this.#context.owners) this.#fs.lchown('chown directory', at, uid, gid);
+    const stat = this.#statIdle('lstat directory', path);
+    if (stat?.type !== 'directory') return;
+    const { mode } = wanted.attributes;
+    // Extended attributes take the right to write.
+    if (this.#context.held.xattrs && (stat.mode & 0o700) !== 0o700)
+      this.#fs.chmod('open directory', at, stat.mode | 0o700);
+    const xattrs = this.#setXattrs(at, wanted.attributes);
+    this.#applied.set(at, withOwner(xattrs, this.#chown(at, wanted.attributes)));
     this.#fs.chmod('chmod directory', at, mode & 0o777);
     this.#opened.delete(at);
   }
@@ -430,8 +499,7 @@ class Publication {
     if (wanted.type === 'symlink' && wanted.source === undefined) {
       const next = this.#stageName();
       fs.symlink('stage symlink', targetOnDisk(wanted.target, path), next);
-      if (this.#context.owners)
-        fs.lchown('chown symlink', next, wanted.attributes.uid, wanted.attributes.gid);
+      this.#applied.set(at, withOwner({}, this.#chown(next, wanted.attributes)));
       fs.lutimes('utimes symlink', next, wanted.attributes.mtimeNs);
       this.#replace(path, at, old, next);
       return;
@@ -446,7 +514,12 @@ class Publication {
     if (old?.ino === source.ino && !('copy' in wanted)) return;
     const next = this.#stageName();
     if ('copy' in wanted) {
-      this.#copy(from, next, source);
+      this.#copy(
+        from,
+        next,
+        typeof wanted.copy === 'object' ? wanted.copy : this.#attributesAt(from, source),
+      );
+      this.#applied.set(at, this.#applied.get(next) ?? {});
     } else if (!this.#link(from, next)) {
       if (source.type !== 'file') {
         this.#problems.set(path, 'it belongs to another user, and the kernel lets nobody else link it');
@@ -454,7 +527,7 @@ class Publication {
       }
       const { state } = this.#context.ledger;
       if (old !== undefined && sameSlotContent(state.stale.get(path), state.slots.get(path))) return;
-      this.#copy(from, next, source);
+      this.#copy(from, next, this.#attributesAt(from, source));
     }
     this.#replace(path, at, old, next);
   }
@@ -476,7 +549,11 @@ class Publication {
     }
   }
 
-  #copy(from: ByteString, to: ByteString, stat: FileStat): void {
+  #attributesAt(at: ByteString, stat: FileStat): Attributes {
+    return this.#context.held.xattrs ? { ...stat, xattrs: readXattrs(this.#fs, at) } : stat;
+  }
+
+  #copy(from: ByteString, to: ByteString, attributes: Attributes): void {
     const fs = this.#fs;
     const source = fs.openRead('copy', from);
     const target = fs.openNew('copy', to);
@@ -492,7 +569,7 @@ class Publication {
       fs.close('copy', source);
       fs.close('copy', target);
     }
-    this.#setAttributes(to, stat);
+    this.#setAttributes(to, attributes);
   }
 
   /** Gives an inode that is about to lose its name in the idle tree another one, so that a late write is found. */
@@ -520,7 +597,7 @@ class Publication {
     ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
     const kept = `${this.#layout.kept}/${name}`;
     if (this.#link(at, kept)) return;
-    this.#copy(at, kept, stat);
+    this.#copy(at, kept, this.#attributesAt(at, stat));
   }
 
   #stageName(): ByteString {
@@ -619,12 +696,24 @@ class Publication {
     return targetInVolume(text, path, this.#layout.root);
   }
 
+  /** Whether somebody changed them since they were read. */
+  #hasOtherXattrs(at: ByteString, remembered: Remembered | undefined): boolean {
+    if (!this.#context.held.xattrs || remembered?.xattrs === undefined) return false;
+    try {
+      return !sameXattrs(readXattrs(this.#fs, at), remembered.xattrs);
+    } catch {
+      // Closed to this agent: then nothing is known of them.
+      return false;
+    }
+  }
+
   /** What the tree we worked on holds at these paths now. */
   #idleSlots(paths: readonly Path[]): [Path, Slot | null][] {
     const { state } = this.#context.ledger;
     return paths.map((path): [Path, Slot | null] => {
       const wanted = this.#work.get(path);
       const stat = this.#statIdle('lstat placed', path);
+      const at = this.#layout.inTree(this.#idle, path);
       // A carried name that vanished meanwhile keeps its slot: the next look sees a removal.
       if (stat === undefined) return [path, wanted === undefined ? null : (state.slots.get(path) ?? null)];
       const signature = signatureOf(stat);
@@ -636,24 +725,49 @@ class Publication {
       }
       switch (wanted.type) {
         case 'directory':
-          return [path, { type: 'directory', signature }];
+          return [path, { type: 'directory', signature, ...this.#remembered(wanted, at) }];
         case 'symlink':
-          return [path, { type: 'symlink', signature, target: this.#targetIn(path, stat) ?? wanted.target }];
-        case 'special':
-          return [path, { type: 'special', signature, kind: wanted.kind, rdev: wanted.rdev }];
+          return [
+            path,
+            {
+              type: 'symlink',
+              signature,
+              target: this.#targetIn(path, stat) ?? wanted.target,
+              ...this.#remembered(wanted, at),
+            },
+          ];
+        case 'special': {
+          const { kind, rdev, source } = wanted;
+          return [path, { type: 'special', signature, kind, rdev, ...this.#remembered(wanted, source) }];
+        }
         case 'other':
           return [path, { type: 'other', signature }];
         case 'file': {
           // It may have been written since it was read, or since it became visible: then the old signature stays, and
           // the next look reads it again. Our own links and unlinks moved its ctime.
+          const isOwnCopy = 'copy' in wanted && typeof wanted.copy === 'object';
           const seen = 'seen' in wanted ? wanted.seen : this.#stagedAs.get(wanted.source);
+          const rest = this.#remembered(wanted, isOwnCopy ? at : wanted.source);
           const isEdited =
-            seen !== undefined && !sameButCtime({ type: 'file', signature: seen, digest: '' }, stat);
-          return [path, { type: 'file', signature: isEdited ? seen : signature, digest: wanted.digest }];
+            seen !== undefined &&
+            !isOwnCopy &&
+            (!sameButCtime({ type: 'file', signature: seen, digest: '' }, stat) ||
+              this.#hasOtherXattrs(at, rest));
+          const { digest } = wanted;
+          return [path, { type: 'file', signature: isEdited ? seen : signature, digest, ...rest }];
         }
       }
     });
   }
+}
+
+/** What was found out of a slot, as its own fields. */
+function rememberedOf({ xattrs, lacks }: Remembered): Remembered {
+  return { ...(xattrs === undefined ? {} : { xattrs }), ...(lacks === undefined ? {} : { lacks }) };
+}
+
+function withOwner(remembered: Remembered, owner: Owner | undefined): Remembered {
+  return owner === undefined ? remembered : { ...remembered, lacks: { ...remembered.lacks, owner } };
 }
 
 /** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */

@@ -45,6 +45,7 @@ export interface RunOptions {
   readonly keepMs: number;
   readonly maxDeletePercent: number;
   readonly specialFiles: SpecialFiles;
+  readonly syncTimes: boolean;
   /** 0: no limit. */
   readonly timeoutMs: number;
 }

@@ -3,6 +3,7 @@
 import { createHash } from 'node:crypto';
 
 import type { ByteString } from '../codec/kv.ts';
+import { sameXattrs } from '../reconcile/attributes.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { targetInVolume, topTargetInVolume } from '../reconcile/target.ts';
 import type { Abilities } from './abilities.ts';
@@ -12,10 +13,12 @@ import { carriedSlot, type Look } from './look.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { QUIET_MS, Settling } from './settle.ts';
 import { signatureOf, type Slot } from './slot.ts';
+import { readXattrs } from './xattrs.ts';
 
 /** Calls between two breaths of the event loop. */
 const BREATH = 200;
 const READ_BYTES = 1 << 20;
+const REMEMBERED_DIRECTORIES = 10_000;
 
 export interface ScannerOptions {
   readonly fs: FsPort;
@@ -34,6 +37,8 @@ export interface ScannerOptions {
 export class ScanReader {
   readonly #o: ScannerOptions;
   readonly settling = new Settling();
+  /** The ctime at which a directory's extended attributes were last found as its slot has them, by its place. */
+  readonly #sameAt = new Map<ByteString, bigint>();
   #calls = 0;
 
   constructor(options: ScannerOptions) {
@@ -88,7 +93,10 @@ export class ScanReader {
     const { fs, layout } = this.#o;
     if (this.#o.excluded(path)) return carriedSlot(stat);
     const signature = signatureOf(stat);
-    if (stat.type === 'directory') return { type: 'directory', signature };
+    if (stat.type === 'directory') {
+      const xattrs = this.#xattrs(path, at, look);
+      return xattrs === 'unreadable' ? undefined : { type: 'directory', signature, ...xattrs };
+    }
     if (stat.type === 'symlink') {
       const text = fs.readlink('look', at);
       const target = top ? topTargetInVolume(text, layout.root) : targetInVolume(text, path, layout.root);
@@ -102,11 +110,38 @@ export class ScanReader {
     }
     try {
       const digest = digestOf(fs, at, stat);
-      if (digest !== undefined) return { type: 'file', signature, digest };
+      const xattrs = digest === undefined ? {} : this.#xattrs(path, at, look);
+      if (digest !== undefined && xattrs !== 'unreadable')
+        return { type: 'file', signature, digest, ...xattrs };
     } catch (error) {
       look.problems.set(path, `cannot be read: ${codeOf(error) ?? String(error)}`);
     }
     return undefined;
+  }
+
+  /** Those on disk, as part of a slot. */
+  #xattrs(path: Path, at: ByteString, look: Look): Pick<Slot, 'xattrs'> | 'unreadable' {
+    if (!this.#o.abilities.held.xattrs) return {};
+    try {
+      return { xattrs: readXattrs(this.#o.fs, at) };
+    } catch (error) {
+      look.problems.set(path, `its extended attributes cannot be read: ${codeOf(error) ?? String(error)}`);
+      return 'unreadable';
+    }
+  }
+
+  /** Whether a directory has other extended attributes than its slot; they are read only after its ctime moved. */
+  hasOtherXattrs(slot: Slot, at: ByteString, stat: FileStat): boolean {
+    if (!this.#o.abilities.held.xattrs || slot.signature.ctimeNs === stat.ctimeNs) return false;
+    if (this.#sameAt.get(at) === stat.ctimeNs) return false;
+    try {
+      if (!sameXattrs(readXattrs(this.#o.fs, at), slot.xattrs)) return true;
+    } catch {
+      // Closed to this agent: nothing is known of them.
+    }
+    if (this.#sameAt.size >= REMEMBERED_DIRECTORIES) this.#sameAt.clear();
+    this.#sameAt.set(at, stat.ctimeNs);
+    return false;
   }
 }
 

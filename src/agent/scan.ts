@@ -177,7 +177,9 @@ export class Scanner {
       const slot = state.slots.get(path);
       const same =
         slot !== undefined &&
-        (this.#o.excluded(path) ? sameInode(slot, stat) : sameSignature(slot, stat)) &&
+        (this.#o.excluded(path)
+          ? sameInode(slot, stat)
+          : this.#isSame(slot, stat, layout.inTree(tree, path))) &&
         linkedTop(state, path, slot) === undefined;
       if (same) {
         this.#reader.settling.forget(`active:${path}`);
@@ -192,6 +194,11 @@ export class Scanner {
         await this.#lookAtActive(state, tree, path, deep, into, look);
       }
     }
+  }
+
+  #isSame(slot: Slot, stat: FileStat, at: ByteString): boolean {
+    if (!sameSignature(slot, stat)) return false;
+    return slot.type !== 'directory' || !this.#reader.hasOtherXattrs(slot, at, stat);
   }
 
   /** The other names of files that differ: what is edited under one name is edited under all, wherever they are. */

@@ -1,6 +1,7 @@
 /** What one name on disk holds: the signature that tells whether somebody touched it, and the content it had then. */
 
-import type { Entry, Path } from '../reconcile/entry.ts';
+import type { Entry, Path, Xattrs } from '../reconcile/entry.ts';
+import type { Owner } from '../reconcile/owners.ts';
 import type { FileStat, SpecialKind } from './ports.ts';
 
 /** Identity of an inode at one moment; any write, chmod, link or rename changes part of it (watch-and-flip 5). */
@@ -14,20 +15,33 @@ export interface Signature {
   readonly gid: number;
 }
 
+/** What the volume's entry has and the inode on disk has not: remembered, and nobody's edit. */
+export interface Lacks {
+  readonly owner?: Owner;
+  readonly mtimeNs?: bigint;
+  readonly xattrs?: Xattrs;
+}
+
+interface SlotBase {
+  readonly signature: Signature;
+  /** On disk, where they can be held; absent: none, or not read. */
+  readonly xattrs?: Xattrs;
+  readonly lacks?: Lacks;
+}
+
 /** A name in a tree, with content as last read. `other` is carried and never pushed. */
-export type Slot =
-  | { readonly type: 'file'; readonly signature: Signature; readonly digest: string }
-  | { readonly type: 'directory'; readonly signature: Signature }
-  /** `target` is in the volume's form. */
-  | { readonly type: 'symlink'; readonly signature: Signature; readonly target: string }
-  /** A special file of a kind that is synced. */
-  | {
-      readonly type: 'special';
-      readonly signature: Signature;
-      readonly kind: SpecialKind;
-      readonly rdev: number;
-    }
-  | { readonly type: 'other'; readonly signature: Signature };
+export type Slot = SlotBase &
+  (
+    | { readonly type: 'file'; readonly digest: string }
+    | { readonly type: 'directory' }
+    /** `target` is in the volume's form. */
+    | { readonly type: 'symlink'; readonly target: string }
+    /** A special file of a kind that is synced. */
+    | { readonly type: 'special'; readonly kind: SpecialKind; readonly rdev: number }
+    | { readonly type: 'other' }
+  );
+
+export type FileSlot = Extract<Slot, { readonly type: 'file' }>;
 
 export function signatureOf(stat: FileStat): Signature {
   const { ino, size, mtimeNs, ctimeNs, mode, uid, gid } = stat;
@@ -71,8 +85,12 @@ export function sameSlotContent(a: Slot | undefined, b: Slot | undefined): boole
 
 /** A slot as the reconciler sees it; `undefined` for what never leaves this machine. */
 export function entryOfSlot(slot: Slot): Entry | undefined {
-  const { mode, uid, gid, mtimeNs, size } = slot.signature;
-  const base = { ino: 0n, mode, uid, gid, mtimeNs };
+  const { lacks = {}, signature } = slot;
+  const { mode, size } = signature;
+  const { uid, gid } = lacks.owner ?? signature;
+  const mtimeNs = lacks.mtimeNs ?? signature.mtimeNs;
+  const xattrs = lacks.xattrs === undefined ? slot.xattrs : { ...lacks.xattrs, ...slot.xattrs };
+  const base = { ino: 0n, mode, uid, gid, mtimeNs, ...(xattrs === undefined ? {} : { xattrs }) };
   switch (slot.type) {
     case 'file':
       return { ...base, type: 'file', size, digest: slot.digest, nlink: 1 };

@@ -6,7 +6,15 @@ import { DecodeError } from '../codec/error.ts';
 import { ROOT_INO } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { nameProblem } from '../codec/name.ts';
-import { join, type DirectoryEntry, type Path, type SpecialEntry, type SymlinkEntry } from './entry.ts';
+import { sameXattrs } from './attributes.ts';
+import {
+  join,
+  type DirectoryEntry,
+  type Path,
+  type SpecialEntry,
+  type SymlinkEntry,
+  type Xattrs,
+} from './entry.ts';
 import { contentKey } from './extents.ts';
 import type { DentryName, InodeIndex, InodeRecord, StoredDentry, Touched } from './inode-index.ts';
 
@@ -23,6 +31,7 @@ export interface RemoteFile {
   /** Bytes. */
   readonly size: bigint;
   readonly nlink: number;
+  readonly xattrs?: Xattrs;
   /** Equal keys mean equal content. */
   readonly contentKey: string;
 }
@@ -337,7 +346,9 @@ function attrOf(record: InodeRecord | undefined): Attr | undefined {
 
 function readEntry(ino: bigint, attr: Attr, record: InodeRecord, path: Path): Outcome {
   const { mode, uid, gid, mtimeNs } = attr;
-  const base = { ino, mode, uid, gid, mtimeNs };
+  const xattrs = userXattrs(record);
+  const base =
+    xattrs === undefined ? { ino, mode, uid, gid, mtimeNs } : { ino, mode, uid, gid, mtimeNs, xattrs };
   switch (attr.type) {
     case 'directory':
       return { entry: { type: 'directory', ...base } };
@@ -352,6 +363,13 @@ function readEntry(ino: bigint, attr: Attr, record: InodeRecord, path: Path): Ou
     default:
       return { entry: { type: 'special', ...base, kind: attr.type, rdev: attr.rdev } };
   }
+}
+
+/** Only what files and directories can have on any disk; what else the volume holds, such as its own notes, stays there. */
+function userXattrs({ xattrs }: InodeRecord): Xattrs | undefined {
+  const found: Record<ByteString, ByteString> = {};
+  for (const [name, { raw }] of xattrs) if (name.startsWith('user.')) found[name] = toByteString(raw);
+  return Object.keys(found).length === 0 ? undefined : found;
 }
 
 function readFile(base: Omit<DirectoryEntry, 'type'>, attr: Attr, record: InodeRecord, path: Path): Outcome {
@@ -375,7 +393,12 @@ function targetProblem(target: ByteString): string | undefined {
 export function sameRemoteEntry(a: RemoteEntry | undefined, b: RemoteEntry | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   const sameBase =
-    a.ino === b.ino && a.mode === b.mode && a.uid === b.uid && a.gid === b.gid && a.mtimeNs === b.mtimeNs;
+    a.ino === b.ino &&
+    a.mode === b.mode &&
+    a.uid === b.uid &&
+    a.gid === b.gid &&
+    a.mtimeNs === b.mtimeNs &&
+    sameXattrs(a.xattrs, b.xattrs);
   if (!sameBase) return false;
   switch (a.type) {
     case 'file':

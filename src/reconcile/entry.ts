@@ -1,6 +1,9 @@
 /** A file, directory, symlink or special file as the reconciler sees it, and the equality that counts. */
 
 import type { ByteString } from '../codec/kv.ts';
+import { NOTHING_HELD, sameAttributes, type Held } from './attributes.ts';
+
+export { COMPARED_MODE } from './attributes.ts';
 
 /** A path from the view's root: byte string, parts joined by `/`, no leading slash; `''` is the root itself. */
 export type Path = string;
@@ -16,9 +19,12 @@ interface EntryBase {
   readonly uid: number;
   readonly gid: number;
   readonly mtimeNs: bigint;
-  /** Extended attributes by name with its namespace, ACLs left out; absent means unknown, and is never pushed. */
-  readonly xattrs?: Readonly<Record<ByteString, ByteString>>;
+  /** Extended attributes of the namespace `user`; absent: none, or unknown, and then never pushed. */
+  readonly xattrs?: Xattrs;
 }
+
+/** Values by name with its namespace. */
+export type Xattrs = Readonly<Record<ByteString, ByteString>>;
 
 export interface FileEntry extends EntryBase {
   readonly type: 'file';
@@ -52,10 +58,7 @@ export type Entry = FileEntry | DirectoryEntry | SymlinkEntry | SpecialEntry;
 /** Entries by path. The root is not an entry. */
 export type Tree = ReadonlyMap<Path, Entry>;
 
-/** The permission bits that are compared: suid, sgid and sticky are remembered, not held by this side. */
-export const COMPARED_MODE = 0o777;
-
-/** Whether two entries have the same type and content; mode is left out. */
+/** Whether two entries have the same type and content; attributes are left out. */
 export function sameContent(a: Entry | undefined, b: Entry | undefined): boolean {
   if (a === undefined || b === undefined) return a === b;
   switch (a.type) {
@@ -79,14 +82,14 @@ function sameInode(a: FileEntry, b: FileEntry): boolean {
 }
 
 /**
- * Equality that counts (design 4.4): type, content, target, the inode of files with several names, and the permission
- * bits that both sides can hold. Times and owners are not compared; a symlink has no mode.
+ * Equality that counts (design 4.4): type, content, target, the inode of files with several names, permission bits, and
+ * the attributes that are held.
  */
-export function sameEntry(a: Entry | undefined, b: Entry | undefined): boolean {
+export function sameEntry(a: Entry | undefined, b: Entry | undefined, held: Held = NOTHING_HELD): boolean {
   if (!sameContent(a, b)) return false;
-  if (a === undefined || b === undefined || a.type === 'symlink') return true;
+  if (a === undefined || b === undefined) return true;
   if (a.type === 'file' && b.type === 'file' && !sameInode(a, b)) return false;
-  return (a.mode & COMPARED_MODE) === (b.mode & COMPARED_MODE);
+  return sameAttributes(a, b, held);
 }
 
 /** The parent's path, `''` for a top-level name; `undefined` for the root. */

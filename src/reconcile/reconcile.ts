@@ -1,16 +1,9 @@
 /** Three-way merge of ancestor, local and remote: changes for each side, and conflicts. Reads no clock and no disk. */
 
+import { carryOver, combine, type Held } from './attributes.ts';
 import type { Change } from './change.ts';
 import type { Conflict } from './conflict.ts';
-import {
-  COMPARED_MODE,
-  parentOf,
-  sameContent,
-  sameEntry,
-  type Entry,
-  type Path,
-  type Tree,
-} from './entry.ts';
+import { parentOf, sameContent, sameEntry, type Entry, type Path, type Tree } from './entry.ts';
 
 /** Entries that differ from the ancestor, by path; `undefined` is absence. */
 export type Delta = ReadonlyMap<Path, Entry | undefined>;
@@ -20,8 +13,8 @@ export interface ReconcileInput {
   /** Paths whose local entry may differ from the ancestor's; all others are as the ancestor has them. */
   readonly local: Delta;
   readonly remote: Delta;
-  /** Whether this side can hold owners: then a remote change of owner alone is a change. */
-  readonly owners: boolean;
+  /** What this side can hold: a change of it alone is a change. */
+  readonly held: Held;
 }
 
 export interface Reconciled {
@@ -77,17 +70,16 @@ class Reconciliation {
     const a = this.#input.ancestor.get(path);
     const l = this.#local(path);
     const r = this.#remote(path);
-    if (sameEntry(l, r)) {
-      if (this.#ownersDiffer(a, r)) this.#toLocal.set(path, { path, old: l, new: r });
-      else this.#agreed.set(path, r);
+    if (this.#same(l, r)) {
+      this.#agreed.set(path, r);
       return;
     }
-    if (sameEntry(l, a)) {
+    if (this.#same(l, a)) {
       this.#toLocal.set(path, { path, old: l, new: r });
       return;
     }
-    if (sameEntry(r, a)) {
-      this.#toRemote.set(path, { path, old: r, new: l === undefined ? undefined : carryOver(l, r) });
+    if (this.#same(r, a)) {
+      this.#toRemote.set(path, { path, old: r, new: l === undefined ? undefined : this.#carryOver(l, r) });
       return;
     }
     // Both sides changed, differently.
@@ -95,23 +87,29 @@ class Reconciliation {
       this.#editBeatsDelete(path, a, l, r);
       return;
     }
-    if (l.type === 'directory' && r.type === 'directory') {
-      this.#toLocal.set(path, { path, old: l, new: r });
-      return;
-    }
-    if (a !== undefined && l.type === 'file' && r.type === 'file' && a.type === 'file') {
+    if (a !== undefined && a.type === l.type && a.type === r.type) {
       const localContent = !sameContent(l, a);
       const remoteContent = !sameContent(r, a);
       if (!localContent || !remoteContent || sameContent(l, r)) {
-        this.#combine(path, a, l, r, localContent && !remoteContent);
+        this.#combine(path, a, l, r, localContent && !remoteContent ? 'local' : 'remote');
         return;
       }
+    }
+    // Nobody remembers what it was: of directories, and of what differs in nothing but what is easily lost, the
+    // volume's attributes count.
+    if ((l.type === 'directory' && r.type === 'directory') || sameEntry(l, r)) {
+      this.#toLocal.set(path, { path, old: l, new: r });
+      return;
     }
     this.#lose(path, a, l, r);
   }
 
-  #ownersDiffer(a: Entry | undefined, r: Entry | undefined): boolean {
-    return this.#input.owners && a !== undefined && r !== undefined && (a.uid !== r.uid || a.gid !== r.gid);
+  #same(a: Entry | undefined, b: Entry | undefined): boolean {
+    return sameEntry(a, b, this.#input.held);
+  }
+
+  #carryOver(local: Entry, remote: Entry | undefined): Entry {
+    return carryOver(local, remote, this.#input.held);
   }
 
   // One side deleted, the other changed: the change stays (design 4.4).
@@ -120,25 +118,16 @@ class Reconciliation {
       this.#toLocal.set(path, { path, old: undefined, new: r });
       this.#conflicts.set(path, { path, ancestor: a, local: l, remote: r, winner: 'remote' });
     } else {
-      this.#toRemote.set(path, { path, old: undefined, new: carryOver(l, undefined) });
+      this.#toRemote.set(path, { path, old: undefined, new: this.#carryOver(l, undefined) });
       this.#conflicts.set(path, { path, ancestor: a, local: l, remote: r, winner: 'local' });
     }
   }
 
-  // One side changed the content, the other the mode (or both the same content): both changes stand.
-  #combine(path: Path, a: Entry, l: Entry, r: Entry, contentIsLocal: boolean): void {
-    const bits = (entry: Entry): number => entry.mode & COMPARED_MODE;
-    const mode = bits(r) !== bits(a) ? bits(r) : bits(l);
-    const content = contentIsLocal ? l : r;
-    const both: Entry = {
-      ...content,
-      ino: contentIsLocal ? l.ino : r.ino,
-      uid: r.uid,
-      gid: r.gid,
-      mode: (r.mode & ~COMPARED_MODE) | mode,
-    };
-    if (!sameEntry(both, l)) this.#toLocal.set(path, { path, old: l, new: both });
-    if (!sameEntry(both, r)) this.#toRemote.set(path, { path, old: r, new: both });
+  // Each side changed something else, such as one the content and the other the mode: both changes stand.
+  #combine(path: Path, a: Entry, l: Entry, r: Entry, content: 'local' | 'remote'): void {
+    const both = combine(a, l, r, content, this.#input.held);
+    if (!this.#same(both, l)) this.#toLocal.set(path, { path, old: l, new: both });
+    if (!this.#same(both, r)) this.#toRemote.set(path, { path, old: r, new: both });
   }
 
   // The remote version stays in place, the local one is kept elsewhere.
@@ -183,7 +172,7 @@ class Reconciliation {
     }
     if (result === undefined && l?.type === 'directory') {
       this.#toLocal.delete(dir);
-      this.#toRemote.set(dir, { path: dir, old: r, new: carryOver(l, undefined) });
+      this.#toRemote.set(dir, { path: dir, old: r, new: this.#carryOver(l, undefined) });
       return true;
     }
     // The volume has something else than a directory there: it stays, and the local work below it loses.
@@ -197,14 +186,4 @@ function directoriesAbove(path: Path): Path[] {
   const dirs: Path[] = [];
   for (let dir = parentOf(path); dir !== undefined && dir !== ''; dir = parentOf(dir)) dirs.unshift(dir);
   return dirs;
-}
-
-/**
- * A local entry as it goes to the volume: bits and owners that this side does not hold come from the volume's entry
- * (design 4.4: suid, sgid, sticky and foreign owners are remembered and never pushed back).
- */
-function carryOver(local: Entry, remote: Entry | undefined): Entry {
-  if (remote === undefined) return { ...local, mode: local.mode & COMPARED_MODE };
-  const mode = (remote.mode & ~COMPARED_MODE) | (local.mode & COMPARED_MODE);
-  return { ...local, uid: remote.uid, gid: remote.gid, mode };
 }

@@ -33,7 +33,7 @@ describe('Remote', () => {
       fs: nodeFs,
       layout,
       clock: systemClock,
-      abilities: findAbilities(nodeFs, layout, { specialFiles: 'none' }),
+      abilities: findAbilities(nodeFs, layout, { specialFiles: 'none', syncTimes: false }),
       subdir: [],
       hidden: () => false,
       holdMaxMs: 0,

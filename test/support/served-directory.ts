@@ -57,6 +57,20 @@ interface ServedOptions {
   /** A directory of an earlier run. */
   readonly root?: ByteString;
   readonly excluded?: (path: Path) => boolean;
+  /** What this side can hold; what the file system of temporary directories really can if not given. */
+  readonly abilities?: Abilities;
+}
+
+/** By the user that a test acts for. They are tried once: a test that stops at each call does not count those. */
+const found = new Map<number | undefined, Abilities>();
+
+function realAbilities(layout: Layout): Abilities {
+  const user = process.geteuid?.();
+  const known = found.get(user);
+  if (known !== undefined) return known;
+  const abilities = findAbilities(unflushedFs, layout, { specialFiles: 'fifo', syncTimes: false });
+  found.set(user, abilities);
+  return abilities;
 }
 
 /** A new directory to serve. */
@@ -83,15 +97,16 @@ export class ServedDirectory {
     port: FsPort,
     state: OpenState,
     excluded: (path: Path) => boolean,
+    abilities: Abilities,
   ) {
     this.root = root;
     this.layout = layout;
     this.fs = port;
     this.state = state;
     this.#excluded = excluded;
-    this.local = new Local(state.ledger, excluded);
     const { clock } = this;
-    this.abilities = findAbilities(port, layout, { specialFiles: 'fifo' });
+    this.abilities = abilities;
+    this.local = new Local(state.ledger, excluded, abilities.held);
     this.#scanner = new Scanner({
       fs: port,
       layout,
@@ -99,7 +114,7 @@ export class ServedDirectory {
       excluded,
       settleMs: 0,
       keepMs: KEEP_MS,
-      abilities: this.abilities,
+      abilities,
     });
   }
 
@@ -110,7 +125,8 @@ export class ServedDirectory {
     const state = await openState(port, layout, new SteppedClock());
     if (state.ledger.state.owner === undefined)
       state.ledger.write([{ t: 'owner', format: 1, owner: { uuid: 'of no volume', subdir: '' } }], false);
-    return new ServedDirectory(root, layout, port, state, options.excluded ?? (() => false));
+    const abilities = options.abilities ?? realAbilities(layout);
+    return new ServedDirectory(root, layout, port, state, options.excluded ?? (() => false), abilities);
   }
 
   get ledger(): Ledger {
@@ -232,7 +248,7 @@ export class ServedDirectory {
     const { fs: port, layout, ledger, clock } = this;
     const { assertOwner } = this.state;
     const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
-    return { fs: port, layout, ledger, clock, assertOwner, seenIn, owners: this.abilities.owners };
+    return { fs: port, layout, ledger, clock, assertOwner, seenIn, held: this.abilities.held };
   }
 
   /** One look, taken in as the agent does. */

@@ -9,6 +9,7 @@ import type {
   SymlinkEntry,
   Tree,
 } from '../../src/reconcile/entry.ts';
+import { NOTHING_HELD, type Held } from '../../src/reconcile/attributes.ts';
 import { sameEntry } from '../../src/reconcile/entry.ts';
 import { reconcile, type Delta, type Reconciled } from '../../src/reconcile/reconcile.ts';
 
@@ -51,12 +52,17 @@ function identical(a: Entry | undefined, b: Entry | undefined): boolean {
   return sameEntry(a, b) && a?.uid === b?.uid && a?.gid === b?.gid;
 }
 
-export function reconcileTrees(ancestor: Tree, local: Tree, remote: Tree, owners = false): Reconciled {
+export function reconcileTrees(
+  ancestor: Tree,
+  local: Tree,
+  remote: Tree,
+  held: Held = NOTHING_HELD,
+): Reconciled {
   return reconcile({
     ancestor,
     local: deltaOf(ancestor, local),
     remote: deltaOf(ancestor, remote),
-    owners,
+    held,
   });
 }
 

@@ -7,6 +7,7 @@ import { expect } from 'chai';
 import { nodeFs } from '../../../src/agent/fs.ts';
 import { layoutOf } from '../../../src/agent/layout.ts';
 import { Ledger } from '../../../src/agent/ledger.ts';
+import { NOTHING_HELD } from '../../../src/reconcile/attributes.ts';
 import { Local } from '../../../src/agent/local.ts';
 import type { Look } from '../../../src/agent/look.ts';
 import type { Slot } from '../../../src/agent/slot.ts';
@@ -52,7 +53,7 @@ describe('a look taken in', () => {
   });
 
   it('keeps in mind that the idle tree still has what was removed', () => {
-    new Local(ledger, () => false).absorb(lookWith({ edits: new Map([['f', undefined]]) }));
+    new Local(ledger, () => false, NOTHING_HELD).absorb(lookWith({ edits: new Map([['f', undefined]]) }));
     expect(ledger.state.slots.get('f')).to.equal(undefined);
     expect(ledger.state.stale.get('f')).to.deep.equal(FILE);
   });
@@ -61,7 +62,7 @@ describe('a look taken in', () => {
     const older: Slot = { ...FILE, signature: { ...FILE.signature, ctimeNs: 0n } };
     ledger.write([{ t: 'look', slots: [], stale: [['f', older]], same: [] }], false);
     const look = lookWith({ edits: new Map([['f', undefined]]), same: new Set(['f']) });
-    new Local(ledger, () => false).absorb(look);
+    new Local(ledger, () => false, NOTHING_HELD).absorb(look);
     expect(ledger.state.slots.get('f')).to.equal(undefined);
     expect(ledger.state.stale.get('f'), 'else the next look takes it for a new file').to.deep.equal(FILE);
   });

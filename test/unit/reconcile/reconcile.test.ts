@@ -1,5 +1,6 @@
 import { expect } from 'chai';
 
+import { NOTHING_HELD } from '../../../src/reconcile/attributes.ts';
 import type { Path } from '../../../src/reconcile/entry.ts';
 import { reconcile } from '../../../src/reconcile/reconcile.ts';
 import {
@@ -25,6 +26,8 @@ interface Case {
   /** Path and who wins. */
   readonly conflicts?: Lines;
 }
+
+const OWNERS = { ...NOTHING_HELD, owners: true };
 
 const DIR = { d: 'dir', 'd/f': 'one', 'd/g': 'one' };
 
@@ -343,13 +346,13 @@ describe('reconcile', () => {
     const there = fileEntry('one', 0o4755, { ino: 7n, uid: 33, gid: 34 });
     const ancestor = new Map([['f', there]]);
     const local = new Map([['f', fileEntry('two', 0o700)]]);
-    const { toRemote } = reconcile({ ancestor, local, remote: new Map(), owners: false });
+    const { toRemote } = reconcile({ ancestor, local, remote: new Map(), held: NOTHING_HELD });
     expect(toRemote[0]?.new).to.deep.include({ uid: 33, gid: 34, mode: 0o4700, digest: 'two' });
   });
 
   it('pushes a new file without special bits', () => {
     const local = new Map([['f', fileEntry('one', 0o6755)]]);
-    const { toRemote } = reconcile({ ancestor: new Map(), local, remote: new Map(), owners: false });
+    const { toRemote } = reconcile({ ancestor: new Map(), local, remote: new Map(), held: NOTHING_HELD });
     expect(toRemote[0]?.new).to.deep.include({ mode: 0o755 });
   });
 
@@ -358,13 +361,13 @@ describe('reconcile', () => {
     const remote = new Map([['f', fileEntry('one', 0o644, { uid: 33 })]]);
 
     it('is a change where owners can be held', () => {
-      const result = reconcile({ ancestor, local: new Map(), remote, owners: true });
+      const result = reconcile({ ancestor, local: new Map(), remote, held: OWNERS });
       expect(result.toLocal.map(({ new: next }) => next?.uid)).to.deep.equal([33]);
       expect(result.agreed.size).to.equal(0);
     });
 
     it('is only remembered where they cannot', () => {
-      const result = reconcile({ ancestor, local: new Map(), remote, owners: false });
+      const result = reconcile({ ancestor, local: new Map(), remote, held: NOTHING_HELD });
       expect(result.toLocal).to.deep.equal([]);
       expect(result.agreed.get('f')?.uid).to.equal(33);
     });
@@ -372,7 +375,7 @@ describe('reconcile', () => {
     it('comes here beside an edit that both sides made', () => {
       const local = new Map([['f', fileEntry('two')]]);
       const both = new Map([['f', fileEntry('two', 0o644, { uid: 33 })]]);
-      const result = reconcile({ ancestor, local, remote: both, owners: true });
+      const result = reconcile({ ancestor, local, remote: both, held: OWNERS });
       expect(result.toLocal.map(({ new: next }) => next?.uid)).to.deep.equal([33]);
       expect(result.toRemote).to.deep.equal([]);
     });

@@ -1,0 +1,95 @@
+/** What an entry has besides its type and content: which of it counts, and how changes of it on both sides join. */
+
+import type { Entry, Xattrs } from './entry.ts';
+
+/**
+ * Which attributes this side can hold on disk. What it cannot hold is remembered, counts for nothing in a comparison and
+ * is never pushed back (design G12).
+ */
+export interface Held {
+  readonly owners: boolean;
+  /** Modification times, when asked for: a change of them alone is a change then. */
+  readonly times: boolean;
+  readonly xattrs: boolean;
+}
+
+export const NOTHING_HELD: Held = { owners: false, times: false, xattrs: false };
+
+/** The permission bits that are compared: suid, sgid and sticky are remembered, not held by this side. */
+export const COMPARED_MODE = 0o777;
+
+/** Nanoseconds in a microsecond: what Node sets as a time of a file is cut to one. */
+const MICROSECOND = 1000n;
+
+export function sameXattrs(a: Xattrs = {}, b: Xattrs = {}): boolean {
+  const names = Object.keys(a);
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name]);
+}
+
+/** Whether all attributes that count are equal. A symlink has no mode, and a directory's time moves with its entries. */
+export function sameAttributes(a: Entry, b: Entry, held: Held): boolean {
+  if (a.type !== 'symlink' && (a.mode & COMPARED_MODE) !== (b.mode & COMPARED_MODE)) return false;
+  if (held.owners && !sameOwner(a, b)) return false;
+  if (held.times && !sameTime(a, b)) return false;
+  return !held.xattrs || sameXattrs(a.xattrs, b.xattrs);
+}
+
+function sameOwner(a: Entry, b: Entry): boolean {
+  return a.uid === b.uid && a.gid === b.gid;
+}
+
+function sameTime(a: Entry, b: Entry): boolean {
+  if (a.type === 'directory' || a.type === 'special') return true;
+  return a.mtimeNs / MICROSECOND === b.mtimeNs / MICROSECOND;
+}
+
+/** An entry with other extended attributes. */
+export function withXattrs(entry: Entry, xattrs: Xattrs | undefined): Entry {
+  if (xattrs !== undefined) return { ...entry, xattrs };
+  const { xattrs: _unknown, ...rest } = entry;
+  return rest;
+}
+
+/**
+ * A local entry with what this side does not hold taken from the volume's entry (design 4.4). What is new in the volume,
+ * or of another type than there, has suid, sgid and sticky never, and extended attributes only if they are held.
+ */
+export function carryOver(local: Entry, remote: Entry | undefined, held: Held): Entry {
+  const isNew = remote === undefined || remote.type !== local.type;
+  const xattrs = held.xattrs ? (local.xattrs ?? {}) : isNew ? undefined : remote.xattrs;
+  const entry = withXattrs(local, xattrs);
+  if (remote === undefined) return { ...entry, mode: local.mode & COMPARED_MODE };
+  const { uid, gid } = held.owners ? local : remote;
+  const mode = (remote.mode & ~COMPARED_MODE) | (local.mode & COMPARED_MODE);
+  return { ...entry, uid, gid, mode };
+}
+
+/**
+ * What becomes of an entry of which each side changed something else. `content` is the side whose content counts. An
+ * attribute that both changed is as the volume has it.
+ */
+export function combine(a: Entry, l: Entry, r: Entry, content: 'local' | 'remote', held: Held): Entry {
+  const base = content === 'local' ? l : r;
+  const bits = (entry: Entry): number => entry.mode & COMPARED_MODE;
+  const mode = bits(r) !== bits(a) ? bits(r) : bits(l);
+  const { uid, gid } = held.owners && sameOwner(r, a) ? l : r;
+  const time = held.times && content === 'remote' && sameTime(r, a) && base.type !== 'directory' ? l : base;
+  return {
+    ...withXattrs(base, held.xattrs ? combineXattrs(a.xattrs, l.xattrs, r.xattrs) : r.xattrs),
+    ino: base.ino,
+    uid,
+    gid,
+    mode: (r.mode & ~COMPARED_MODE) | mode,
+    mtimeNs: time.mtimeNs,
+  };
+}
+
+/** Name by name. */
+function combineXattrs(a: Xattrs = {}, l: Xattrs = {}, r: Xattrs = {}): Xattrs {
+  const both: Record<string, string> = {};
+  for (const name of new Set([...Object.keys(l), ...Object.keys(r)])) {
+    const value = r[name] !== a[name] ? r[name] : l[name];
+    if (value !== undefined) both[name] = value;
+  }
+  return both;
+}
