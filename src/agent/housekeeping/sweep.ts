@@ -18,21 +18,21 @@ import { requireGuard, type CleanupContext } from './transact.ts';
 
 /** Keys of one transaction. */
 const AT_ONCE = 100;
-/** Looks at what is new before blocks are left for the next run. */
-const LOOKS = 20;
+/** Looks at what is new. */
+const LOOKS = 6;
 
 export async function sweep(context: CleanupContext, safe: bigint, report: CleanupReport): Promise<void> {
   const { store, volume, signal } = context;
   const { facts, revision } = await readFacts(store, volume, signal);
   const { dead, redundant, tooLow, forgotten } = planSlices(facts, safe);
   for (const { count, ...slice } of tooLow) {
-    if ((await setCount(context, slice, count - 1n, revision)) !== undefined) report.counts += 1;
+    if ((await setCount(context, slice, count - 1n)) !== undefined) report.counts += 1;
     else report.left.push(`slice ${slice.id} is counted too low`);
   }
   for (const slice of dead) if (await deleteSlice(context, slice)) report.slices += 1;
   for (const slice of redundant) if (await deleteCount(context, slice)) report.counts += 1;
   for (const slice of forgotten) {
-    const modRevision = await setCount(context, slice, -1n, revision);
+    const modRevision = await setCount(context, slice, -1n);
     if (modRevision === undefined) report.left.push(`slice ${slice.id} is counted and named by nothing`);
     else if (await deleteSlice(context, { ...slice, modRevision })) report.slices += 1;
   }
@@ -44,10 +44,7 @@ export async function sweep(context: CleanupContext, safe: bigint, report: Clean
   report.youngBlocks += young;
   for (let at = 0; at < old.length; at += AT_ONCE) {
     const some = old.slice(at, at + AT_ONCE);
-    const done = await deleteUnnamed(context, some, revision);
-    report.blocks += done;
-    if (done < some.length)
-      report.left.push(`${some.length - done} blocks that got a name, or that others wrote beside`);
+    report.blocks += await deleteUnnamed(context, some, revision);
   }
 }
 
@@ -91,23 +88,19 @@ function countKey({ id, size }: SliceName): MetaKey {
   return { kind: 'sliceRef', id, size };
 }
 
-/** Sets a count that was wrong when everything was read; its new mod revision, or `undefined` if something is newer. */
+/**
+ * Sets a count that was wrong when everything was read; its new mod revision, or `undefined` if it changed since: whoever
+ * names a slice that has a count, or takes a name away, writes the count in the same transaction.
+ */
 async function setCount(
   { store, volume, guard, signal }: CleanupContext,
   slice: CountedSlice,
   value: bigint,
-  revision: bigint,
 ): Promise<bigint | undefined> {
   const key = volume.keyOf(countKey(slice));
+  const compares = [...guard, { key, modRevision: slice.modRevision }];
   const result = await store.commit(
-    {
-      compares: [
-        ...guard,
-        { key, modRevision: slice.modRevision },
-        ...namingRanges(volume.prefix).map((range): Compare => ({ range, maxModRevision: revision })),
-      ],
-      ops: [{ type: 'put', key, value: encodeCounter(value) }],
-    },
+    { compares, ops: [{ type: 'put', key, value: encodeCounter(value) }] },
     signal,
   );
   if (result.outcome === 'committed') return result.revision;
@@ -158,8 +151,9 @@ async function deleteSlice(context: CleanupContext, slice: CountedSlice): Promis
 
 /**
  * Deletes blocks that nothing named at a revision. What is newer in the metadata is read until a transaction passes in
- * which nothing is newer still: then nothing names them at the moment in which they go. Every such transaction writes
- * the fence, so that a writer who stored blocks before it, and compares the fence, stores them again.
+ * which nothing is newer still: then nothing names them at the moment in which they go; on a busy volume at the moment
+ * before. Every such transaction writes the fence, so that a writer who stored blocks before it, and compares the fence,
+ * stores them again.
  */
 async function deleteUnnamed(
   context: CleanupContext,
@@ -171,10 +165,12 @@ async function deleteUnnamed(
   let left = [...blocks];
   let revision = readAt;
   for (let looks = 0; looks < LOOKS && left.length > 0; looks += 1) {
+    // On a volume that is written to all the time the last look has to do, a moment before.
+    const strict = looks < LOOKS - 1 ? ranges : [];
     const compares: Compare[] = [
       ...guard,
       ...left.map(({ key, modRevision }): Compare => ({ key, modRevision })),
-      ...ranges.map((range): Compare => ({ range, maxModRevision: revision })),
+      ...strict.map((range): Compare => ({ range, maxModRevision: revision })),
     ];
     const ops: StoreOp[] = [
       ...left.map(({ key }): StoreOp => ({ type: 'delete', key })),
