@@ -8,7 +8,7 @@ import { shardOf } from '../codec/shard.ts';
 import { deleteKeys, PutBatches } from './blocks.ts';
 import { CompactedError } from './error.ts';
 import type { Packing } from './packing.ts';
-import type { BlockStore, BlockWriter, Clock, EtcdStore, WatchHandlers } from './ports.ts';
+import type { BlockStore, BlockWriter, Clock, EtcdStore, LeaseStore, WatchHandlers } from './ports.ts';
 
 const debug = createDebug('etcd-etc-agent:blocks');
 
@@ -20,7 +20,8 @@ export interface BlockStoreOptions {
   readonly name: string;
   /** By shard; one without shards. */
   readonly stores: readonly EtcdStore[];
-  readonly besideMetadata: boolean;
+  /** The same, where they are not the metadata's own. */
+  readonly elsewhere?: readonly LeaseStore[];
   readonly packing: Packing;
   readonly clock: Clock;
 }
@@ -36,8 +37,12 @@ export class EtcdBlockStore implements BlockStore {
     return this.#o.stores;
   }
 
+  get elsewhere(): readonly LeaseStore[] {
+    return this.#o.elsewhere ?? [];
+  }
+
   get besideMetadata(): boolean {
-    return this.#o.besideMetadata;
+    return this.elsewhere.length === 0;
   }
 
   async get(

@@ -15,7 +15,7 @@ import { systemClock } from './clock.ts';
 import { AuthError, ConfigError, UnavailableError, VolumeError } from './error.ts';
 import { etcdStore } from './etcd.ts';
 import { packingOf } from './packing.ts';
-import type { BlockStore, EtcdStore } from './ports.ts';
+import type { BlockStore, EtcdStore, LeaseStore } from './ports.ts';
 import { unwrapSecrets } from './secret.ts';
 
 /** What the caller knows of a volume's data; the setting has the rest (layout 1.3). */
@@ -83,7 +83,7 @@ export async function openBlocks(
 
 interface Opened {
   readonly stores: readonly EtcdStore[];
-  readonly besideMetadata: boolean;
+  readonly elsewhere?: readonly LeaseStore[];
 }
 
 async function findStores(
@@ -93,7 +93,7 @@ async function findStores(
   options: DataOptions,
   signal: AbortSignal | undefined,
 ): Promise<Opened> {
-  const beside: Opened = { stores: [metadata], besideMetadata: true };
+  const beside: Opened = { stores: [metadata] };
   const { name } = setting;
   const proofIn = (store: EtcdStore): Promise<Proof> => proof(store, setting, cipher, signal);
   const isSharded = setting.shards > 1;
@@ -105,7 +105,7 @@ async function findStores(
   }
   const addresses = addressesOf(setting, options);
   const { clusterId } = await metadata.status(signal);
-  const stores: EtcdStore[] = [];
+  const stores: LeaseStore[] = [];
   try {
     let isBeside = true;
     for (const address of addresses) {
@@ -120,7 +120,7 @@ async function findStores(
     }
     const store = stores[shardOf(uuidKey(name), stores.length)];
     const there = store === undefined ? 'missing' : await proofIn(store);
-    if (there === 'ours') return { stores, besideMetadata: false };
+    if (there === 'ours') return { stores, elsewhere: stores };
     const hosts = addresses.map(hostsOf).join(' and ');
     if (there === 'foreign' || here === 'foreign') {
       const where = there === 'foreign' ? `The data at ${hosts}` : 'The data in the etcd of the metadata';

@@ -122,6 +122,8 @@ export interface BlockWriter {
 export interface BlockStore {
   /** The etcds that hold the blocks, by shard. */
   readonly stores: readonly EtcdStore[];
+  /** The same where they are not the metadata's own; else none. */
+  readonly elsewhere: readonly LeaseStore[];
   /** Whether all are the metadata's own store: its transactions may put blocks, and its revisions are theirs. */
   readonly besideMetadata: boolean;
   /**

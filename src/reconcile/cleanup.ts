@@ -189,14 +189,20 @@ export function planSlices(facts: VolumeFacts, safeRevision: bigint): SliceJobs 
 export interface ListedBlock {
   readonly key: ByteString;
   readonly id: bigint;
+  /** Of the store that has it. */
   readonly modRevision: bigint;
+  /** Which of the volume's stores has it. */
+  readonly shard: number;
 }
 
-/** Blocks of slices that no chunk, delayed slice or count names; the young ones may still be on their way to a name. */
+/**
+ * Blocks of slices that no chunk, delayed slice or count names; the young ones may still be on their way to a name. Each
+ * store has revisions of its own.
+ */
 export function unnamedBlocks(
   facts: VolumeFacts,
   blocks: Iterable<ListedBlock>,
-  safeRevision: bigint,
+  safeRevisions: readonly bigint[],
 ): { readonly old: readonly ListedBlock[]; readonly young: number } {
   if (facts.broken.some(({ key }) => key.kind === 'chunk' || key.kind === 'delayedSlices')) {
     return { old: [], young: 0 };
@@ -208,7 +214,7 @@ export function unnamedBlocks(
   let young = 0;
   for (const block of blocks) {
     if (named.has(block.id)) continue;
-    if (block.modRevision <= safeRevision) old.push(block);
+    if (block.modRevision <= (safeRevisions[block.shard] ?? 0n)) old.push(block);
     else young += 1;
   }
   return { old, young };

@@ -97,7 +97,7 @@ export async function volumeThrough(volume: Volume, store: EtcdStore): Promise<V
   const { name } = setting;
   return {
     ...volume,
-    data: new EtcdBlockStore({ name, stores: [store], besideMetadata: true, packing, clock: systemClock }),
+    data: new EtcdBlockStore({ name, stores: [store], packing, clock: systemClock }),
   };
 }
 

@@ -77,7 +77,8 @@ export async function cleanUp(context: CleanupContext, options: CleanupOptions):
     const slices = planSlices(facts, safe);
     report.slices += slices.dead.length + slices.forgotten.length;
     report.counts += slices.redundant.length + slices.tooLow.length;
-    const blocks = unnamedBlocks(facts, await listBlocks(context, revision), safeForBlocks(context, safe));
+    const safeOfBlocks = await safeForBlocks(context, safe, options);
+    const blocks = unnamedBlocks(facts, await listBlocks(context, revision), safeOfBlocks);
     report.blocks += blocks.old.length;
     report.youngBlocks += blocks.young;
     return report;
@@ -85,7 +86,7 @@ export async function cleanUp(context: CleanupContext, options: CleanupOptions):
   const run = new CleanupRun(context, facts, report);
   for (const job of jobs) await run.do(job);
   await run.deleteOwn();
-  await sweep(context, safe, report);
+  await sweep(context, safe, options, report);
   return report;
 }
 

@@ -11,8 +11,10 @@ import type { ByteString, Compare, KeyRange, StoreOp } from '../../codec/kv.ts';
 import { planSlices, unnamedBlocks, type ListedBlock } from '../../reconcile/cleanup.ts';
 import { VolumeFacts, type SliceName } from '../../reconcile/volume-facts.ts';
 import { keysOfSlice } from '../blocks.ts';
+import { AuthError } from '../error.ts';
 import { fenceKey } from '../own-keys.ts';
-import type { CleanupReport } from './clean-up.ts';
+import { safeRevision } from './age.ts';
+import type { CleanupOptions, CleanupReport } from './clean-up.ts';
 import { readFacts } from './read-volume.ts';
 import { requireGuard, type CleanupContext } from './transact.ts';
 
@@ -21,7 +23,12 @@ const AT_ONCE = 100;
 /** Looks at what is new. */
 const LOOKS = 6;
 
-export async function sweep(context: CleanupContext, safe: bigint, report: CleanupReport): Promise<void> {
+export async function sweep(
+  context: CleanupContext,
+  safe: bigint,
+  options: CleanupOptions,
+  report: CleanupReport,
+): Promise<void> {
   const { store, volume, signal } = context;
   const { facts, revision } = await readFacts(store, volume, signal);
   const { dead, redundant, tooLow, forgotten } = planSlices(facts, safe);
@@ -39,7 +46,7 @@ export async function sweep(context: CleanupContext, safe: bigint, report: Clean
   const { old, young } = unnamedBlocks(
     facts,
     await listBlocks(context, revision),
-    safeForBlocks(context, safe),
+    await safeForBlocks(context, safe, options),
   );
   report.youngBlocks += young;
   for (let at = 0; at < old.length; at += AT_ONCE) {
@@ -48,12 +55,25 @@ export async function sweep(context: CleanupContext, safe: bigint, report: Clean
   }
 }
 
-/**
- * Up to which revision a block that nothing names is old. Blocks elsewhere have revisions of another etcd, which say nothing
- * of their age: none of them counts as old.
- */
-export function safeForBlocks({ volume }: CleanupContext, safe: bigint): bigint {
-  return volume.data.besideMetadata ? safe : 0n;
+/** Up to which revision of each store a block that nothing names is old; `safe` is the metadata's. */
+export async function safeForBlocks(
+  context: CleanupContext,
+  safe: bigint,
+  options: CleanupOptions,
+): Promise<readonly bigint[]> {
+  const { elsewhere } = context.volume.data;
+  if (elsewhere.length === 0) return [safe];
+  return Promise.all(
+    elsewhere.map(async (store) => {
+      try {
+        return await safeRevision({ ...context, store, guard: [] }, options.minAge, options);
+      } catch (error) {
+        // A user that may write blocks alone: the age of what is there cannot be measured.
+        if (error instanceof AuthError) return 0n;
+        throw error;
+      }
+    }),
+  );
 }
 
 /** The keys of all blocks without their values: at a revision where they are beside the metadata, else as they are now. */
@@ -64,12 +84,12 @@ export async function listBlocks(
   const { data } = volume;
   const blocks: ListedBlock[] = [];
   const at = data.besideMetadata ? { revision } : {};
-  for (const store of data.stores) {
+  for (const [shard, store] of data.stores.entries()) {
     await store.snapshot(
       [blockRange(volume.setting.name)],
       ({ key, modRevision }) => {
         const block = parseBlockKey(volume.blocks, key);
-        if (block !== undefined) blocks.push({ key, id: block.id, modRevision });
+        if (block !== undefined) blocks.push({ key, id: block.id, modRevision, shard });
       },
       { ...at, keysOnly: true, ...(signal === undefined ? {} : { signal }) },
     );
@@ -167,17 +187,20 @@ async function deleteUnnamed(
   for (let looks = 0; looks < LOOKS && left.length > 0; looks += 1) {
     // On a volume that is written to all the time the last look has to do, a moment before.
     const strict = looks < LOOKS - 1 ? ranges : [];
+    const here = volume.data.besideMetadata ? left : [];
     const compares: Compare[] = [
       ...guard,
-      ...left.map(({ key, modRevision }): Compare => ({ key, modRevision })),
+      ...here.map(({ key, modRevision }): Compare => ({ key, modRevision })),
       ...strict.map((range): Compare => ({ range, maxModRevision: revision })),
     ];
     const ops: StoreOp[] = [
-      ...left.map(({ key }): StoreOp => ({ type: 'delete', key })),
+      ...here.map(({ key }): StoreOp => ({ type: 'delete', key })),
       { type: 'put', key: fenceKey(volume.setting.uuid), value: new Uint8Array() },
     ];
     const result = await store.commit({ compares, ops }, signal);
-    if (result.outcome === 'committed') return left.length;
+    if (result.outcome === 'committed') {
+      return here.length > 0 ? here.length : deleteElsewhere(context, left);
+    }
     requireGuard(guard, result.current);
     const facts = new VolumeFacts();
     const since = revision + 1n;
@@ -187,10 +210,30 @@ async function deleteUnnamed(
       { changedSince: since, ...(signal === undefined ? {} : { signal }) },
     );
     const named = new Set([...facts.countReferences().values()].map(({ id }) => id));
-    left = left.filter(({ key, id, modRevision }) => {
-      const now = result.current.get(key);
-      return now !== undefined && now.modRevision === modRevision && !named.has(id);
-    });
+    const isSame = ({ key, modRevision }: ListedBlock): boolean =>
+      result.current.get(key)?.modRevision === modRevision;
+    left = left.filter((block) => !named.has(block.id) && (here.length === 0 || isSame(block)));
   }
   return 0;
+}
+
+/** The same for blocks in other stores, which no transaction has together with the metadata: right after the fence. */
+async function deleteElsewhere(
+  { volume, signal }: CleanupContext,
+  blocks: readonly ListedBlock[],
+): Promise<number> {
+  let deleted = 0;
+  for (const [shard, store] of volume.data.elsewhere.entries()) {
+    const own = blocks.filter((block) => block.shard === shard);
+    if (own.length === 0) continue;
+    const result = await store.commit(
+      {
+        compares: own.map(({ key, modRevision }): Compare => ({ key, modRevision })),
+        ops: own.map(({ key }): StoreOp => ({ type: 'delete', key })),
+      },
+      signal,
+    );
+    if (result.outcome === 'committed') deleted += own.length;
+  }
+  return deleted;
 }

@@ -252,8 +252,8 @@ describe('planSlices', () => {
       new Uint8Array(7),
     ]);
     expect(planSlices(facts, SAFE)).to.deep.include({ dead: [], forgotten: [] });
-    const block = { key: 'x', id: 8n, modRevision: OLD };
-    expect(unnamedBlocks(facts, [block], SAFE)).to.deep.equal({ old: [], young: 0 });
+    const block = { key: 'x', id: 8n, modRevision: OLD, shard: 0 };
+    expect(unnamedBlocks(facts, [block], [SAFE])).to.deep.equal({ old: [], young: 0 });
   });
 });
 
@@ -264,8 +264,8 @@ describe('unnamedBlocks', () => {
       [{ kind: 'delayedSlices', seconds: NOW, id: 9n }, encodeDelayedSlices([{ id: 2n, size: 5 }])],
       count(3n, -1n),
     );
-    const block = (id: bigint, modRevision = OLD) => ({ key: `${id}`, id, modRevision });
+    const block = (id: bigint, modRevision = OLD) => ({ key: `${id}`, id, modRevision, shard: 0 });
     const blocks = [block(1n), block(2n), block(3n), block(4n), block(5n, YOUNG)];
-    expect(unnamedBlocks(facts, blocks, SAFE)).to.deep.equal({ old: [block(4n)], young: 1 });
+    expect(unnamedBlocks(facts, blocks, [SAFE])).to.deep.equal({ old: [block(4n)], young: 1 });
   });
 });
