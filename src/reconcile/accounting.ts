@@ -16,7 +16,9 @@ import type { Setting } from '../codec/setting.ts';
 import type { Draft } from './draft.ts';
 import {
   directoryUsage,
-  refuseOverVolume,
+  ENDLESS,
+  leastRoom,
+  roomOfVolume,
   settleDirectoryQuotas,
   settleQuota,
   type Usage,
@@ -44,6 +46,13 @@ export function sum(a: DirStat, b: DirStat, sign: 1n | -1n = 1n): DirStat {
 const USED_SPACE: MetaKey = { kind: 'counter', name: 'usedSpace' };
 const TOTAL_INODES: MetaKey = { kind: 'counter', name: 'totalInodes' };
 
+/** The sums when they were last settled, whose quotas were looked at, and the room that all of them had left. */
+interface Settled extends Usage {
+  readonly room: Usage;
+  readonly users: ReadonlySet<number>;
+  readonly groups: ReadonlySet<number>;
+}
+
 /** The deltas of one transaction (layout 8.3 to 8.5). */
 export class Accounting {
   readonly #settings: AccountSettings;
@@ -53,7 +62,8 @@ export class Accounting {
   #groups = new Map<number, Usage>();
   #space = 0n;
   #inodes = 0n;
-  #isLimited = false;
+  /** What `settle` last saw, and the room that it left. */
+  #settled: Settled = { room: ENDLESS, space: 0n, inodes: 0n, users: new Set(), groups: new Set() };
 
   constructor(settings: AccountSettings) {
     this.#settings = settings;
@@ -98,9 +108,18 @@ export class Accounting {
     this.#inodes -= 1n;
   }
 
-  /** Whether `settle` found quotas or limits when it last ran, which more of the same may exceed. */
-  get isLimited(): boolean {
-    return this.#isLimited;
+  /**
+   * Whether what came since `settle` last ran surely fits into all quotas and limits that it found. Only true of new
+   * inodes in directories that are as new: what else is limited is not known before it is settled.
+   */
+  get hasRoom(): boolean {
+    const { room, space, inodes, users, groups } = this.#settled;
+    return (
+      this.#space - space <= room.space &&
+      this.#inodes - inodes <= room.inodes &&
+      [...this.#users.keys()].every((id) => users.has(id)) &&
+      [...this.#groups.keys()].every((id) => groups.has(id))
+    );
   }
 
   /** The inode has another owner. */
@@ -133,7 +152,6 @@ export class Accounting {
         !isDeleted(draft, { kind: 'dirStat', ino }),
     );
     const owners = this.#owners();
-    this.#isLimited = capacity > 0n || inodes > 0n || owners.length > 0;
     draft.expect(
       ...owed.map(([ino]): MetaKey => ({ kind: 'dirStat', ino })),
       ...(this.#space === 0n ? [] : [USED_SPACE]),
@@ -141,17 +159,29 @@ export class Accounting {
       ...owners.map(({ key }) => key),
     );
     // Before the statistics: what a moved directory held is read from them.
+    let room = ENDLESS;
     if (dirStats) {
       const usage = directoryUsage(draft, directories, this.#moved, (ino) => recount(draft, ino));
-      this.#isLimited ||= usage.size > 0;
-      settleDirectoryQuotas(draft, usage);
+      room = leastRoom(room, settleDirectoryQuotas(draft, usage));
     }
     for (const [ino, delta] of owed) settleDirectory(draft, ino, delta, nowNs);
-    for (const { key, usage, of } of owners) settleQuota(draft, key, usage, () => of);
+    room = owners
+      .map(({ key, usage, of }) => settleQuota(draft, key, usage, () => of))
+      .reduce(leastRoom, room);
     const space = addTo(draft, USED_SPACE, this.#space);
     const total = addTo(draft, TOTAL_INODES, this.#inodes);
-    if (this.#space > 0n) refuseOverVolume(space, this.#space, capacity, 'bytes');
-    if (this.#inodes > 0n) refuseOverVolume(total, this.#inodes, inodes, 'inodes');
+    // A counter that is not touched was not read: whatever comes next is settled again.
+    room = leastRoom(room, {
+      space: capacity > 0n && this.#space <= 0n ? 0n : roomOfVolume(space, this.#space, capacity, 'bytes'),
+      inodes: inodes > 0n && this.#inodes <= 0n ? 0n : roomOfVolume(total, this.#inodes, inodes, 'inodes'),
+    });
+    this.#settled = {
+      room,
+      space: this.#space,
+      inodes: this.#inodes,
+      users: new Set([...this.#users].filter(isOwed).map(([id]) => id)),
+      groups: new Set([...this.#groups].filter(isOwed).map(([id]) => id)),
+    };
   }
 
   #own(attr: Pick<Attr, 'type' | 'length' | 'uid' | 'gid'>, sign: 1n | -1n): void {
@@ -167,7 +197,6 @@ export class Accounting {
   }
 
   #owners(): { readonly key: MetaKey; readonly usage: Usage; readonly of: string }[] {
-    const isOwed = ([, usage]: [number, Usage]): boolean => usage.space !== 0n || usage.inodes !== 0n;
     return [
       ...[...this.#users].filter(isOwed).map(([id, usage]) => {
         return { key: { kind: 'userQuota', uid: BigInt(id) } as const, usage, of: `user ${id}` };
@@ -177,6 +206,10 @@ export class Accounting {
       }),
     ];
   }
+}
+
+function isOwed([, usage]: [number, Usage]): boolean {
+  return usage.space !== 0n || usage.inodes !== 0n;
 }
 
 /** Whether the draft took the key away, which is more than that it is not there. */

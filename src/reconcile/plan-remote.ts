@@ -89,7 +89,7 @@ export function planPush(request: PlanRequest): Plan {
   const fits = (withBlocks: typeof blocks): boolean => {
     const bare = draft.size();
     // Thousands of new entries below a new directory add nothing to a survey.
-    if (hold === 'survey' && !accounting.isLimited && isSameSize(bare, fitted)) return true;
+    if (hold === 'survey' && accounting.hasRoom && isSameSize(bare, fitted)) return true;
     const undo = checkpoint();
     accounting.settle(draft, request.nowNs);
     const { compares, ops, bytes } = draft.size();

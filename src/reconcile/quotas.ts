@@ -63,17 +63,35 @@ export function directoryUsage(
   return owed;
 }
 
-/** Adds to the quotas. Throws `OverLimit` with the directory's path if one has no room. */
-export function settleDirectoryQuotas(draft: Draft, owed: ReadonlyMap<bigint, Usage>): void {
-  for (const [ino, usage] of owed) settleQuota(draft, quotaKey(ino), usage, () => pathOf(draft, ino));
+/** More than any volume has. */
+const NO_LIMIT = 1n << 62n;
+
+/** Room where nothing is limited. */
+export const ENDLESS: Usage = { space: NO_LIMIT, inodes: NO_LIMIT };
+
+/** The room that is in both. */
+export function leastRoom(a: Usage, b: Usage): Usage {
+  return {
+    space: a.space < b.space ? a.space : b.space,
+    inodes: a.inodes < b.inodes ? a.inodes : b.inodes,
+  };
 }
 
 /**
- * Adds to the quota under a key; an owner's first use makes the record, without limits. Throws `OverLimit` if it has no
- * room; `of` says whose quota it is.
+ * Adds to the quotas, and returns the room that is left in all of them. Throws `OverLimit` with the directory's path if
+ * one has none.
  */
-export function settleQuota(draft: Draft, key: MetaKey, usage: Usage, of: () => string): void {
-  if (usage.space === 0n && usage.inodes === 0n) return;
+export function settleDirectoryQuotas(draft: Draft, owed: ReadonlyMap<bigint, Usage>): Usage {
+  return [...owed]
+    .map(([ino, usage]) => settleQuota(draft, quotaKey(ino), usage, () => pathOf(draft, ino)))
+    .reduce(leastRoom, ENDLESS);
+}
+
+/**
+ * Adds to the quota under a key, and returns the room that is left; an owner's first use makes the record, without limits.
+ * Throws `OverLimit` if it has no room; `of` says whose quota it is.
+ */
+export function settleQuota(draft: Draft, key: MetaKey, usage: Usage, of: () => string): Usage {
   const stored = draft.get(key);
   const quota =
     stored === undefined
@@ -90,14 +108,24 @@ export function settleQuota(draft: Draft, key: MetaKey, usage: Usage, of: () => 
   }
   const usedSpace = quota.usedSpace + usage.space;
   const usedInodes = quota.usedInodes + usage.inodes;
-  draft.put(key, encodeQuota({ ...quota, usedSpace, usedInodes }));
+  if (usage.space !== 0n || usage.inodes !== 0n) {
+    draft.put(key, encodeQuota({ ...quota, usedSpace, usedInodes }));
+  }
+  return { space: roomIn(usedSpace, quota.maxSpace), inodes: roomIn(usedInodes, quota.maxInodes) };
 }
 
-/** Throws `OverLimit` if the volume is larger now than it may be; `max` 0 is no limit. */
-export function refuseOverVolume(now: bigint, added: bigint, max: bigint, unit: 'bytes' | 'inodes'): void {
+/** The room that the volume has left. Throws `OverLimit` if it is larger now than it may be; `max` 0 is no limit. */
+export function roomOfVolume(now: bigint, added: bigint, max: bigint, unit: 'bytes' | 'inodes'): bigint {
   if (isOver(now - added, added, max)) {
     throw new OverLimit(`the volume's limit ${noRoom(now - added, added, max, unit)}`);
   }
+  return roomIn(now, max);
+}
+
+/** 0 where more is used than may be. */
+function roomIn(used: bigint, max: bigint): bigint {
+  if (max <= 0n) return NO_LIMIT;
+  return used < max ? max - used : 0n;
 }
 
 function isOver(used: bigint, added: bigint, max: bigint): boolean {

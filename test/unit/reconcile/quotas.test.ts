@@ -215,6 +215,20 @@ describe('a quota without room', () => {
     expect(volume.usedBelow('q')).to.deep.equal([1, 1]);
   });
 
+  for (const [what, limit] of [
+    ['number', { maxInodes: 22n }],
+    ['size', { maxSpace: 23n * 4096n }],
+  ] as const) {
+    it(`refuses by ${what} the very entry that is one too many of a push that is made ahead`, () => {
+      const volume = volumeWithQuotas(0);
+      volume.limit('q', { ...limit, usedSpace: 3n * 4096n, usedInodes: 2n });
+      volume.request = { hold: 'survey' };
+      const files = Array.from({ length: 40 }, (_, i) => volume.make(`q/new/${i}`, file(1)));
+      const { planned, givenUp } = volume.plan([volume.make('q/new', DIR), ...files]);
+      expect([planned.length, givenUp.length]).to.deep.equal([20, 21]);
+    });
+  }
+
   it('refuses a tree that moves in', () => {
     const volume = volumeWithQuotas(0);
     volume.push(...TREE(volume));
