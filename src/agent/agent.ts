@@ -25,7 +25,7 @@ import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
 import type { Extent, Look } from './look.ts';
-import { Outbox, type Connection } from './outbox.ts';
+import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
 import type { Clock, FsPort } from './ports.ts';
 import { catchUp, publish, type PublishResult, type Wanted } from './publish.ts';
@@ -128,6 +128,11 @@ export class Agent {
   /** Whether the last turn has left something unpublished that it could not publish yet. */
   get isLate(): boolean {
     return this.#isLate;
+  }
+
+  /** The last push that others saw happen in several steps. */
+  get lastCut(): CutPush | undefined {
+    return this.#outbox.lastCut;
   }
 
   /** Local edits that are not in the volume. */

@@ -6,6 +6,7 @@ import type { Entry, Path } from '../reconcile/entry.ts';
 import { LocalError } from './error.ts';
 import type { Layout, TreeName } from './layout.ts';
 import type { FsPort } from './ports.ts';
+import type { Claimed } from './push-debris.ts';
 import { SlotTree, type Slot } from './slot.ts';
 
 /** Version of the log's format. */
@@ -99,6 +100,16 @@ export type LedgerRecord =
   /** A transaction that makes the volume hold these is about to be sent. */
   | { readonly t: 'pushing'; readonly entries: Pairs<Entry> }
   | { readonly t: 'pushed' }
+  /** Pushes are about to store this, which nothing names yet; adds to what was claimed before. */
+  | {
+      readonly t: 'claimed';
+      /** Ids. */
+      readonly slices?: readonly bigint[];
+      readonly hold?: bigint;
+      readonly relied?: Claimed['relied'];
+    }
+  /** Whatever was claimed has names or is gone. */
+  | { readonly t: 'unclaimed' }
   | { readonly t: 'kept'; readonly name: string; readonly record: KeptRecord | null }
   | { readonly t: 'parked'; readonly name: string; readonly record: ParkedRecord | null };
 
@@ -127,6 +138,12 @@ export class LedgerState {
   readonly parked = new Map<string, ParkedRecord>();
   /** What a push that has not been answered yet makes the volume hold. */
   readonly pushing = new Map<Path, Entry | undefined>();
+  /** What pushes may have left without names. */
+  readonly claimed = {
+    slices: new Set<bigint>(),
+    holds: new Set<bigint>(),
+    relied: undefined as Claimed['relied'],
+  };
   intent: Extract<LedgerRecord, { t: 'intent' }> | undefined;
   held = NOTHING_HELD;
 
@@ -177,6 +194,16 @@ export class LedgerState {
       case 'pushed':
         this.pushing.clear();
         return;
+      case 'claimed':
+        for (const id of record.slices ?? []) this.claimed.slices.add(id);
+        if (record.hold !== undefined) this.claimed.holds.add(record.hold);
+        if (record.relied !== undefined) this.claimed.relied = record.relied;
+        return;
+      case 'unclaimed':
+        this.claimed.slices.clear();
+        this.claimed.holds.clear();
+        this.claimed.relied = undefined;
+        return;
       case 'kept':
         if (record.record === null) this.kept.delete(record.name);
         else this.kept.set(record.name, record.record);
@@ -209,6 +236,10 @@ export class LedgerState {
         entries: [...this.pushing].map(([path, entry]) => [path, entry ?? null] as const),
       };
     }
+    const { slices, holds, relied } = this.claimed;
+    if (slices.size > 0) yield { t: 'claimed', slices: [...slices] };
+    for (const hold of holds) yield { t: 'claimed', hold };
+    if (relied !== undefined) yield { t: 'claimed', relied };
     if (this.intent !== undefined) yield this.intent;
   }
 

@@ -11,14 +11,15 @@ import { findLinks } from '../reconcile/links.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
 import { needsContent, type PushChange } from '../reconcile/push-change.ts';
-import { LimitError } from './error.ts';
+import { DecodeError, LimitError } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
 import type { Local } from './local.ts';
 import { log } from './log.ts';
 import type { Parked } from './parked.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
-import { Pusher, type ChangeOutcome } from './push.ts';
+import { Pusher, type ChangeOutcome, type Claim } from './push.ts';
+import { removeDebris } from './push-debris.ts';
 import type { Remote } from './remote.ts';
 import type { Volume } from './volume.ts';
 
@@ -53,6 +54,13 @@ const PUSH_PAUSE_MAX_MS = 5_000;
 /** Pause before what another writer came first with is tried again; milliseconds. */
 const LOST_PAUSE_MS = 50;
 
+/** A push that did not fit into one transaction. */
+export interface CutPush {
+  /** Of its last step. */
+  readonly revision: bigint;
+  readonly steps: number;
+}
+
 interface Refusal {
   readonly reason: string;
   readonly fingerprint: string;
@@ -71,9 +79,19 @@ export class Outbox {
   #lostInARow = 0;
   #pushAfterMs = 0;
   #ownRevision = 0n;
+  /** What an earlier run claimed may still be there. */
+  #hasDebris: boolean;
+  #lastCut: CutPush | undefined;
 
   constructor(options: OutboxOptions) {
     this.#o = options;
+    const { slices, holds } = options.ledger.state.claimed;
+    this.#hasDebris = slices.size + holds.size > 0;
+  }
+
+  /** The last push that others saw happen in several steps. */
+  get lastCut(): CutPush | undefined {
+    return this.#lastCut;
   }
 
   /** Revision of our own last transaction; 0n after `forgetRevision`. */
@@ -127,7 +145,8 @@ export class Outbox {
     if (this.#push !== undefined) return Infinity;
     const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
     const due = this.#withOwners(changes, connection.remote);
-    if (due.length === 0 && this.#o.parked.size === 0) return Infinity;
+    const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
+    if (due.length === 0 && this.#o.parked.size === 0 && !tidies) return Infinity;
     if (leftMs > 0) return leftMs;
     this.#push = this.#runPush(due, connection, signal)
       .then(
@@ -176,8 +195,49 @@ export class Outbox {
   }
 
   async #runPush(changes: readonly Change[], connection: Connection, signal: AbortSignal): Promise<void> {
-    await this.#pushCopies(connection, signal);
-    if (changes.length === 0) return;
+    await this.#removeDebris(connection, signal);
+    try {
+      await this.#pushCopies(connection, signal);
+      if (changes.length > 0) await this.#pushChanges(changes, connection, signal);
+    } finally {
+      const { slices, holds } = this.#o.ledger.state.claimed;
+      if (slices.size + holds.size > 0 && this.#pusherFor(connection).isClean)
+        this.#o.ledger.write([{ t: 'unclaimed' }], false);
+    }
+  }
+
+  /** Before anything else is claimed: what an earlier run left. */
+  async #removeDebris({ store, volume }: Connection, signal: AbortSignal): Promise<void> {
+    if (!this.#hasDebris || volume.writeRefusal !== undefined) return;
+    const { ledger, clock } = this.#o;
+    const { slices, holds } = ledger.state.claimed;
+    try {
+      await removeDebris({ store, volume, clock }, ledger.state.claimed, signal);
+      log('info', 'cleaned up', { directories: holds.size, slices: slices.size });
+    } catch (error) {
+      if (!(error instanceof DecodeError)) throw error;
+      log('warn', 'not cleaned up', { reason: error.message });
+    }
+    ledger.write([{ t: 'unclaimed' }], false);
+    this.#hasDebris = false;
+  }
+
+  #claim(claim: Claim): void {
+    const { ledger } = this.#o;
+    switch (claim.kind) {
+      case 'slices':
+        ledger.write([{ t: 'claimed', slices: claim.ids }], false);
+        return;
+      case 'hold':
+        ledger.write([{ t: 'claimed', hold: claim.ino }], false);
+        return;
+      case 'relied':
+        ledger.write([{ t: 'claimed', relied: claim }], false);
+        return;
+    }
+  }
+
+  async #pushChanges(changes: readonly Change[], connection: Connection, signal: AbortSignal): Promise<void> {
     const { remote } = connection;
     const { ledger } = this.#o;
     const { ancestor } = ledger.state;
@@ -201,12 +261,20 @@ export class Outbox {
       read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
       ...this.#o.held,
       signal,
+      onClaim: (claim) => this.#claim(claim),
     });
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
     ledger.write([{ t: 'pushed' }], false);
     const last = revisions.at(-1);
     if (last === undefined) return;
     this.#ownRevision = last;
+    if (revisions.length > 1) {
+      this.#lastCut = { revision: last, steps: revisions.length };
+      log('warn', 'push cut', {
+        steps: revisions.length,
+        reason: 'it is more than one transaction can name',
+      });
+    }
     log('info', 'pushed', {
       revision: last,
       changes: outcomes.filter(({ outcome }) => outcome === 'committed').length,
@@ -226,6 +294,7 @@ export class Outbox {
           return Promise.resolve(this.#readAt(`${this.#o.layout.parked}/${name}`, offset, length));
         },
         signal,
+        onClaim: (claim) => this.#claim(claim),
       },
     );
     for (const { outcome, change } of changes) {

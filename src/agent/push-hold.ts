@@ -4,6 +4,7 @@ import { decodeAttr } from '../codec/attr.ts';
 import { decodeDentry } from '../codec/dentry.ts';
 import { dentryRange, encodeKey, inodeRange } from '../codec/key.ts';
 import type { ByteString, StoreTransaction } from '../codec/kv.ts';
+import type { Setting } from '../codec/setting.ts';
 import { Accounting } from '../reconcile/accounting.ts';
 import { planBuild, type BuildPlan, type DetachedTree } from '../reconcile/detached.ts';
 import { Draft, Unanswered } from '../reconcile/draft.ts';
@@ -27,6 +28,8 @@ export interface HoldContext {
 
 interface BuildOptions {
   readonly view: PushView;
+  /** As it is now. */
+  readonly setting: Setting;
   readonly nowNs: bigint;
   readonly signal: AbortSignal | undefined;
   /** Sends a transaction; the caller notes whether its outcome is in doubt. */
@@ -39,7 +42,7 @@ interface BuildOptions {
 export async function buildHold(
   { store, volume, clock }: HoldContext,
   tree: DetachedTree,
-  { view, nowNs, signal, send, onKnown }: BuildOptions,
+  { view, setting, nowNs, signal, send, onKnown }: BuildOptions,
 ): Promise<'built' | 'lost'> {
   for (let done = 0; done < tree.pieces.length;) {
     const plan = await planned(view, signal, () =>
@@ -48,7 +51,7 @@ export async function buildHold(
         prefix: volume.prefix,
         tree,
         done,
-        setting: volume.setting,
+        setting,
         nowNs,
         limits: LIMITS,
       }),
@@ -58,9 +61,9 @@ export async function buildHold(
     const result = await send(transaction);
     let revision = result.outcome === 'committed' ? result.revision : undefined;
     if (result.outcome === 'lost' && result.ambiguous) {
-      // Nobody else puts entries below a directory without a name.
-      const entry = volume.prefix + firstDentry(tree, done);
-      revision = (await store.get([entry], signal === undefined ? {} : { signal })).kvs[0]?.modRevision;
+      // Nobody else writes below a directory without a name.
+      const key = volume.prefix + firstKey(tree, done);
+      revision = (await store.get([key], signal === undefined ? {} : { signal })).kvs[0]?.modRevision;
       onKnown();
     }
     if (revision !== undefined) {
@@ -75,7 +78,7 @@ export async function buildHold(
   return 'built';
 }
 
-function firstDentry(tree: DetachedTree, done: number): ByteString {
+function firstKey(tree: DetachedTree, done: number): ByteString {
   const put = tree.pieces[done]?.puts[0];
   if (put === undefined) throw new RangeError('a piece puts at least one key');
   return encodeKey(put.key);
@@ -124,13 +127,16 @@ interface Below {
 /** All inodes at and below a directory, what is below a directory before it. */
 async function inodesBelow({ store, volume }: HoldContext, root: bigint): Promise<Below[]> {
   const found: Below[] = [{ ino: root, isDirectory: true }];
+  // A file may have several names.
+  const seen = new Set([root]);
   for (let at = 0; at < found.length; at += 1) {
     const above = found[at];
     if (above?.isDirectory !== true) continue;
     const range = dentryRange(above.ino);
     await store.snapshot([{ start: volume.prefix + range.start, end: volume.prefix + range.end }], (kv) => {
       const { ino, type } = decodeDentry(kv.value);
-      found.push({ ino, isDirectory: type === 'directory' });
+      if (!seen.has(ino)) found.push({ ino, isDirectory: type === 'directory' });
+      seen.add(ino);
     });
   }
   return found.reverse();

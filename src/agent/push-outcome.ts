@@ -34,7 +34,7 @@ export type Claim =
   /** A directory without a name. */
   | { readonly kind: 'hold'; readonly ino: bigint }
   /** The next transaction relies on this key, named in full: once it has moved, the transaction cannot commit any more. */
-  | { readonly kind: 'fence'; readonly key: ByteString; readonly modRevision: bigint };
+  | { readonly kind: 'relied'; readonly key: ByteString; readonly modRevision: bigint };
 
 /** What became of one change. */
 export type ChangeOutcome =

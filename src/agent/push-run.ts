@@ -198,6 +198,7 @@ export class PushRun {
     this.#open = ino;
     const outcome = await buildHold(this.#context, tree, {
       view: this.#view,
+      setting: this.#setting()?.value ?? this.#volume.setting,
       nowNs,
       signal,
       send: (transaction) => this.#send(transaction),
@@ -240,7 +241,7 @@ export class PushRun {
     const relied = transaction.compares.find((compare) => 'key' in compare && compare.modRevision > 0n);
     // The directory without a name tells by itself whether its entries were named.
     if (this.#isClaimed && ready === undefined && relied !== undefined && 'key' in relied)
-      this.#claim({ kind: 'fence', ...relied });
+      this.#claim({ kind: 'relied', ...relied });
     try {
       const result = await this.#store.commit(this.#fenced(transaction), this.#options.signal);
       this.#inDoubt = result.outcome === 'lost' && result.ambiguous;

@@ -7,7 +7,7 @@ import type { PushOptions, PushOutcome } from './push-outcome.ts';
 import { PushRun, type Shared } from './push-run.ts';
 import type { Volume } from './volume.ts';
 
-export type { ChangeOutcome, PushOptions, PushOutcome } from './push-outcome.ts';
+export type { ChangeOutcome, Claim, PushOptions, PushOutcome } from './push-outcome.ts';
 
 export class Pusher {
   readonly #store: EtcdStore;

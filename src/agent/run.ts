@@ -434,6 +434,7 @@ class Runner {
     const volume = this.#connection?.volume.setting.name;
     const gone = remote?.gone;
     const storeError = this.#storeError ?? (gone === undefined ? undefined : `the volume is gone: ${gone}`);
+    const cut = this.#agent.lastCut;
     const facts = {
       version: 1 as const,
       pid: process.pid,
@@ -447,6 +448,7 @@ class Runner {
       parked: [...state.parked.values()].map(({ path }) => escapeBytes(path)),
       unadopted: [...state.unadopted].map(escapeBytes),
       problems: this.#problems(),
+      ...(cut === undefined ? {} : { cutPush: { revision: String(cut.revision), steps: cut.steps } }),
       ...(this.#agent.guard === undefined ? {} : { guard: this.#agent.guard }),
       ...(storeError === undefined ? {} : { storeError }),
     };

@@ -24,6 +24,8 @@ export interface Status {
   readonly parked: readonly string[];
   readonly unadopted: readonly string[];
   readonly problems: Readonly<Record<string, string>>;
+  /** The last push that was too large for one transaction, so that others saw its steps. */
+  readonly cutPush?: { readonly revision: string; readonly steps: number };
   /** Why nothing is published or pushed until a person looks. */
   readonly guard?: string;
   /** What went wrong last with the store. */

@@ -33,6 +33,11 @@ export function blockKey(layout: BlockLayout, id: bigint, index: number, length:
   return `${layout.name}/chunks/${folders}/${id}_${index}_${length}`;
 }
 
+/** The keys of all blocks that a slice may have. */
+export function blocksOfSliceRange(layout: BlockLayout, id: bigint): KeyRange {
+  return prefixRange(blockKey(layout, id, 0, 0).slice(0, -'0_0'.length));
+}
+
 /** What a block key names; `undefined` for a key that `blockKey` would not write for this volume. */
 export function parseBlockKey(
   layout: BlockLayout,

@@ -50,12 +50,10 @@ export interface DetachedTree {
 
 /** The tree that has new inodes below the directory `ino`: as they will stand, or under their number. */
 export function detachedTree(inodes: readonly NewInodeKeys[], ino: bigint, nowNs: bigint): DetachedTree {
-  // A file with several names could not be taken away by taking away one.
-  const buildable = new Map(
-    inodes
-      .filter(({ attr }) => attr.type === 'directory' || attr.nlink === 1)
-      .map((inode) => [inode.ino, inode]),
-  );
+  // A file that has names elsewhere as well could not be taken away with those that stand here.
+  const isWhole = ({ attr, places }: NewInodeKeys): boolean =>
+    attr.type === 'directory' || attr.nlink === Math.max(1, places.length);
+  const buildable = new Map(inodes.filter(isWhole).map((inode) => [inode.ino, inode]));
   const pieces: Piece[] = [];
   const done = new Set<bigint>();
   let stat = NO_STAT;
@@ -63,10 +61,12 @@ export function detachedTree(inodes: readonly NewInodeKeys[], ino: bigint, nowNs
   const build = (inode: NewInodeKeys): void => {
     if (done.has(inode.ino)) return;
     done.add(inode.ino);
-    const above = inode.place === undefined ? undefined : buildable.get(inode.place.parent);
-    if (above !== undefined) build(above);
-    const isRoot = inode.place === undefined;
-    const place = inode.place ?? { parent: ino, name: String(inode.ino) };
+    const isRoot = inode.places.length === 0;
+    for (const { parent } of inode.places) {
+      const above = buildable.get(parent);
+      if (above !== undefined) build(above);
+    }
+    const places = isRoot ? [{ parent: ino, name: String(inode.ino) }] : inode.places;
     const { type } = inode.attr;
     // A directory that stands here says so: its quotas are those of the directories above it.
     const attr = isRoot && type === 'directory' ? { ...inode.attr, parent: ino } : inode.attr;
@@ -75,8 +75,10 @@ export function detachedTree(inodes: readonly NewInodeKeys[], ino: bigint, nowNs
       if (type === 'directory') directories += 1;
     }
     const puts = [
-      { key: { kind: 'dentry', ...place } as const, value: encodeDentry({ type, ino: inode.ino }) },
       { key: { kind: 'attr', ino: inode.ino } as const, value: encodeAttr(attr) },
+      ...places.map((place) => {
+        return { key: { kind: 'dentry', ...place } as const, value: encodeDentry({ type, ino: inode.ino }) };
+      }),
       ...inode.others,
     ];
     for (let at = 0; at < puts.length; at += PIECE_KEYS) {

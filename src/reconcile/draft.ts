@@ -30,14 +30,13 @@ interface Write {
   readonly isAhead: boolean;
 }
 
-/** What a new inode is made of, and where a new directory has it. */
+/** What a new inode is made of, and its names in new directories. */
 export interface NewInodeKeys {
   readonly ino: bigint;
   readonly attr: Attr;
-  /** Chunks, link target, xattrs and statistics. */
+  /** Chunks, link target, xattrs, statistics, and how many names it has where. */
   readonly others: readonly { readonly key: MetaKey; readonly value: Uint8Array }[];
-  /** Absent for what stands in a directory that is not new. */
-  readonly place?: { readonly parent: bigint; readonly name: ByteString };
+  readonly places: readonly { readonly parent: bigint; readonly name: ByteString }[];
 }
 
 /** How large a draft is, in what the server limits. */
@@ -229,12 +228,13 @@ export class Draft {
   newInodes(): NewInodeKeys[] {
     const attrs = new Map<bigint, Attr>();
     const others = new Map<bigint, { key: MetaKey; value: Uint8Array }[]>();
-    const places = new Map<bigint, { parent: bigint; name: ByteString }>();
+    const places = new Map<bigint, { parent: bigint; name: ByteString }[]>();
     for (const { key, value } of this.#writes.values()) {
       if (value === undefined) continue;
       if (key.kind === 'attr' && this.#isNew(key.ino)) attrs.set(key.ino, decodeAttr(value));
       else if (key.kind === 'dentry' && this.#isNew(key.parent)) {
-        places.set(decodeDentry(value).ino, { parent: key.parent, name: key.name });
+        const { ino } = decodeDentry(value);
+        places.set(ino, [...(places.get(ino) ?? []), { parent: key.parent, name: key.name }]);
       } else if (isPartOfInode(key) && this.#isNew(key.ino)) {
         const list = others.get(key.ino);
         if (list === undefined) others.set(key.ino, [{ key, value }]);
@@ -242,8 +242,7 @@ export class Draft {
       }
     }
     return [...attrs].map(([ino, attr]) => {
-      const place = places.get(ino);
-      return { ino, attr, others: others.get(ino) ?? [], ...(place === undefined ? {} : { place }) };
+      return { ino, attr, others: others.get(ino) ?? [], places: places.get(ino) ?? [] };
     });
   }
 
@@ -372,8 +371,16 @@ export class Draft {
   }
 }
 
+const PARTS_OF_INODE: ReadonlySet<MetaKey['kind']> = new Set([
+  'symlink',
+  'chunk',
+  'xattr',
+  'parent',
+  'dirStat',
+]);
+
 function isPartOfInode(
   key: MetaKey,
-): key is Extract<MetaKey, { readonly kind: 'symlink' | 'chunk' | 'xattr' | 'dirStat' }> {
-  return key.kind === 'symlink' || key.kind === 'chunk' || key.kind === 'xattr' || key.kind === 'dirStat';
+): key is Extract<MetaKey, { readonly kind: 'symlink' | 'chunk' | 'xattr' | 'parent' | 'dirStat' }> {
+  return PARTS_OF_INODE.has(key.kind);
 }

@@ -7,7 +7,8 @@ import { packingOf } from '../../src/agent/packing.ts';
 import { systemClock } from '../../src/agent/clock.ts';
 import { etcdStore } from '../../src/agent/etcd.ts';
 import type { EtcdStore, LeaseStore } from '../../src/agent/ports.ts';
-import { Pusher, type PushOptions, type PushOutcome } from '../../src/agent/push.ts';
+import { Pusher, type Claim, type PushOptions, type PushOutcome } from '../../src/agent/push.ts';
+import type { Claimed } from '../../src/agent/push-debris.ts';
 import { format, type FormatOptions } from '../../src/agent/verbs/format.ts';
 import type { Output, VerbContext } from '../../src/agent/verbs/context.ts';
 import { openVolume, type Volume } from '../../src/agent/volume.ts';
@@ -51,6 +52,25 @@ export function contentOf(entry: FileEntry): Uint8Array {
   const bytes = contents.get(entry.digest);
   if (bytes === undefined) throw new Error('the entry was not made by file()');
   return bytes;
+}
+
+/** Notes what a push claims, as the ledger of an agent does. */
+export function claimsOf(): Claimed & { readonly note: (claim: Claim) => void } {
+  const slices = new Set<bigint>();
+  const holds = new Set<bigint>();
+  let relied: Claimed['relied'];
+  return {
+    slices,
+    holds,
+    get relied() {
+      return relied;
+    },
+    note(claim) {
+      if (claim.kind === 'hold') holds.add(claim.ino);
+      else if (claim.kind === 'relied') relied = claim;
+      else for (const id of claim.ids) slices.add(id);
+    },
+  };
 }
 
 /** Collects what a verb prints. */

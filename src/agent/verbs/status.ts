@@ -39,6 +39,7 @@ function isRunning(pid: number): boolean {
 }
 
 function describe(status: Status): string {
+  const { cutPush } = status;
   const problems = Object.entries(status.problems);
   const lines = [
     `volume      ${status.volume ?? 'not opened yet'}`,
@@ -48,6 +49,9 @@ function describe(status: Status): string {
     `store       revision ${status.storeRevision}`,
     `unpushed    ${status.pendingEdits} local edits`,
     `last look   ${status.lastScan}`,
+    ...(cutPush === undefined
+      ? []
+      : [`push cut    into ${cutPush.steps} transactions, the last one revision ${cutPush.revision}`]),
     ...(status.guard === undefined ? [] : [`guard       ${status.guard}`]),
     ...(status.storeError === undefined ? [] : [`store error ${status.storeError}`]),
     ...status.parked.map((path) => `parked      ${path}`),
