@@ -175,8 +175,8 @@ export class Agent {
       const stat = fs.lstat('look top', layout.top(name));
       return stat === undefined || stat.type === 'symlink';
     });
-    const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
-    mendTop({ fs, layout, ledger, clock, seenIn }, [...missing, ...look.mend], (path) =>
+    const { seenAtTop } = this.#scanner;
+    mendTop({ fs, layout, ledger, clock, seenAtTop }, [...missing, ...look.mend], (path) =>
       ledger.state.slots.get(path),
     );
   }
@@ -336,8 +336,8 @@ export class Agent {
       }
     }
     const { fs, clock, assertOwner } = this.#o;
-    const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
-    const context = { fs, layout, ledger, clock, assertOwner, seenIn, held: this.#o.abilities.held };
+    const { seenAtTop } = this.#scanner;
+    const context = { fs, layout, ledger, clock, assertOwner, seenAtTop, held: this.#o.abilities.held };
     const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {
@@ -346,7 +346,8 @@ export class Agent {
         ancestor,
         revision: remote.revision,
         unsettled: this.local.busy,
-        touchedSince: (tree) => this.#scanner.touchedSince(tree),
+        touchedSince: (tree) => this.#scanner.touchedSince(tree, ledger.state),
+        fromTop: this.local.tops,
       });
     } catch (error) {
       // Who knows which of the staged contents are in a tree by now.

@@ -18,7 +18,7 @@ export class Local {
   /** To be brought into the trees by a publish. */
   readonly adoptions = new Map<Path, Adoption | undefined>();
   /** Those of them that the last look at the top found; the next one finds them again or not. */
-  #tops = new Set<Path>();
+  tops: ReadonlySet<Path> = new Set();
   /** Contents written over a version that is not the published one any more. */
   losers: Loser[] = [];
   /** Differ, and have not settled. */
@@ -104,8 +104,8 @@ export class Local {
     }
     this.#noteInKept(look.edits);
     if (look.tops !== undefined) {
-      for (const path of this.#tops) this.adoptions.delete(path);
-      this.#tops = new Set(look.tops.keys());
+      for (const path of this.tops) this.adoptions.delete(path);
+      this.tops = new Set(look.tops.keys());
     }
     for (const [path, adoption] of [...look.adoptions, ...(look.tops ?? [])]) {
       this.#noteVanished(path, adoption?.slot);

@@ -24,6 +24,7 @@ import { otherTree, type Layout, type TreeName } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort, SpecialKind } from './ports.ts';
 import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
+import type { SeenAtTop } from './top-memory.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from './tree-stat.ts';
 import { applyXattrs, readXattrs } from './xattrs.ts';
@@ -98,6 +99,8 @@ export interface PublishRequest {
   readonly revision: bigint;
   /** What differs in the active tree and has not settled: the next tree has it as it is, and the ledger has it as before. */
   readonly unsettled?: ReadonlySet<Path>;
+  /** Items that a look has found at the top. */
+  readonly fromTop?: ReadonlySet<Path>;
   /** Directories of the active tree in which names came or went since they were looked at. */
   readonly touchedSince?: (tree: TreeName) => readonly Path[];
 }
@@ -119,8 +122,8 @@ interface Context {
   readonly held: Held;
   /** Throws when another agent took the state over. */
   readonly assertOwner: () => void;
-  /** What was seen in the real directory that stands at the top under a name, where that is no union. */
-  readonly seenIn?: (name: ByteString) => ReadonlySet<Path> | undefined;
+  /** What the last looks have seen at the top. */
+  readonly seenAtTop?: SeenAtTop;
 }
 
 /** Deepest paths first, so that a directory comes after what it holds. */
@@ -199,13 +202,9 @@ class Publication {
 
   /** What was taken over from the top and is not there any more was removed since: its name is not put back. */
   #leftTheTop(path: Path): boolean {
-    const wanted = this.#request.items.get(path);
-    const top = this.#layout.top(path.split('/', 1)[0] ?? path);
-    const isFromTop =
-      wanted?.type === 'file' &&
-      'seen' in wanted &&
-      (wanted.source === top || wanted.source.startsWith(`${top}/`));
-    return isFromTop && this.#fs.lstat('look at top', top) === undefined;
+    if (this.#request.items.get(path) === undefined || this.#request.fromTop?.has(path) !== true)
+      return false;
+    return this.#fs.lstat('look at top', this.#layout.top(path.split('/', 1)[0] ?? path)) === undefined;
   }
 
   /** The idle tree alone; a crash leaves it partly done, which the inodes of both trees tell. */

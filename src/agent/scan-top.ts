@@ -10,18 +10,21 @@ import type { FileStat } from './ports.ts';
 import { linkedTop } from './own-link.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
-import { StandingDirectories, type Seen } from './standing.ts';
+import { TopMemory, type Seen } from './top-memory.ts';
 import { sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
 
 export class TopScanner {
   readonly #o: ScannerOptions;
   readonly #reader: ScanReader;
   readonly #inodes = new Set<bigint>();
-  readonly standing = new StandingDirectories();
+  readonly memory = new TopMemory();
+  /** A name at the top that led to this inode has gone or leads elsewhere. */
+  readonly #onReplaced: (path: Path, slot: Slot) => void;
 
-  constructor(options: ScannerOptions, reader: ScanReader) {
+  constructor(options: ScannerOptions, reader: ScanReader, onReplaced: (path: Path, slot: Slot) => void) {
     this.#o = options;
     this.#reader = reader;
+    this.#onReplaced = onReplaced;
   }
 
   /** Inodes that stand at the top in place of a link, as of the last look: edits of them are found there. */
@@ -34,6 +37,7 @@ export class TopScanner {
     const tops = new Map<Path, Adoption | undefined>();
     look.tops = tops;
     this.#inodes.clear();
+    this.memory.startLook();
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
     const directories = new Set<ByteString>();
@@ -48,7 +52,7 @@ export class TopScanner {
         await this.#lookAtTopDirectory(state, name, at, stat, look);
       } else this.#lookAtSpecial(state, name, at, stat, look);
     }
-    this.standing.keepOnly(directories);
+    this.memory.endLook(directories);
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top; one that a link was moved from is settled already.
       if (
@@ -64,6 +68,7 @@ export class TopScanner {
         look.mend.add(name);
         continue;
       }
+      this.#noteReplaced(state, name);
       if (!this.#reader.isSettled('top', name, undefined, QUIET_MS.absence)) look.busy.add(name);
       else if (!this.#waitsBelow(state, name, look)) this.#removeBelow(state, name, look);
     }
@@ -86,6 +91,7 @@ export class TopScanner {
       if (!state.slots.has(name)) look.mend.add(name);
       return;
     }
+    this.memory.noteLink(name, text);
     const other = text.startsWith('..data/') ? text.slice('..data/'.length) : '';
     if (other !== '' && !other.includes('/') && state.slots.has(other)) {
       // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
@@ -100,7 +106,9 @@ export class TopScanner {
         const slot = state.slots.get(path);
         if (slot === undefined) continue;
         const source = layout.inTree(active, path);
-        tops.set(name + path.slice(other.length), adoptionOf(slot, source, isMove));
+        const to = name + path.slice(other.length);
+        tops.set(to, adoptionOf(slot, source, isMove));
+        this.#keepLinked(state, to, slot, look);
         if (isMove) tops.set(path, undefined);
       }
       return;
@@ -152,9 +160,17 @@ export class TopScanner {
 
   /** A file or link in place of whatever the view has there. */
   #adoptOver(state: LedgerState, path: Path, adoption: Adoption, look: Look): void {
+    this.#noteReplaced(state, path);
     if (this.#waitsBelow(state, path, look)) return;
     this.#removeBelow(state, path, look);
     topsOf(look).set(path, adoption);
+  }
+
+  #noteReplaced(state: LedgerState, path: Path): void {
+    for (const below of state.slots.below(path)) {
+      const slot = state.slots.get(below);
+      if (slot?.type === 'file') this.#onReplaced(below, slot);
+    }
   }
 
   /** What was written below a name right before the name went goes with it, once it is known what it is. */
@@ -180,7 +196,12 @@ export class TopScanner {
     stat: FileStat,
     look: Look,
   ): Promise<void> {
-    const seen = this.standing.note(name, stat.ino, state.slots.get(name)?.type !== 'directory');
+    const seen = this.memory.noteDirectory(name, stat.ino, state.slots.get(name)?.type !== 'directory');
+    // Whoever makes it goes on in it by its name for a while.
+    if (!this.#isQuiet(name, at, stat, look)) {
+      look.busy.add(name);
+      return;
+    }
     const before = new Set(seen);
     const found: Seen = new Set();
     let merged = await this.#lookAtDirectory(state, name, at, stat, look, seen, found);
@@ -195,6 +216,17 @@ export class TopScanner {
       else look.busy.add(path);
     }
     if (merged) look.mend.add(name);
+  }
+
+  /** Whether no name came or went for a while in a directory and in all below it. */
+  #isQuiet(path: Path, at: ByteString, stat: FileStat, look: Look): boolean {
+    let quiet = this.#reader.isSettled('top', path, stat, QUIET_MS.content + this.#o.settleMs);
+    for (const name of this.#reader.list(at, path, look) ?? []) {
+      const below = this.#o.fs.lstat('look top directory', `${at}/${name}`);
+      if (below?.type === 'directory')
+        quiet = this.#isQuiet(join(path, name), `${at}/${name}`, below, look) && quiet;
+    }
+    return quiet;
   }
 
   /**

@@ -11,6 +11,7 @@ import { ScanReader, type ScannerOptions } from './scan-reader.ts';
 import { TopScanner } from './scan-top.ts';
 import { QUIET_MS } from './settle.ts';
 import { sameButCtime, sameKind, sameSignature, sameSlotContent, signatureOf, type Slot } from './slot.ts';
+import type { SeenAtTop } from './top-memory.ts';
 import { statInTree } from './tree-stat.ts';
 
 /** Replaced inodes that are remembered; forgetting one keeps a copy too many. */
@@ -37,7 +38,9 @@ export class Scanner {
   constructor(options: ScannerOptions) {
     this.#o = options;
     this.#reader = new ScanReader(options);
-    this.#top = new TopScanner(options, this.#reader);
+    this.#top = new TopScanner(options, this.#reader, (path, slot) =>
+      this.#noteReplaced(options.layout.root, path, slot),
+    );
   }
 
   /** Whether something waits to settle: look again soon. */
@@ -105,20 +108,20 @@ export class Scanner {
     return statInTree(this.#o.fs, 'look', this.#o.layout, tree, dir)?.type === 'directory';
   }
 
-  /** What was seen in a real directory at the top; `undefined` for none, and for one that is a union with the view's. */
-  seenIn(name: ByteString): ReadonlySet<Path> | undefined {
-    return this.#top.standing.seenIn(name);
+  /** What the last looks have seen at the top. */
+  get seenAtTop(): SeenAtTop {
+    return this.#top.memory;
   }
 
-  /** Directories of a tree in which names came or went since they were listed, as far as they were. */
-  touchedSince(tree: TreeName): Path[] {
+  /** Directories of a tree in which names came or went since they were listed, as far as they were, or that got another mode. */
+  touchedSince(tree: TreeName, { slots }: LedgerState): Path[] {
     const root = this.#o.layout.tree(tree);
     const touched: Path[] = [];
     for (const [at, { path, mtimeNs }] of this.#listed) {
       if (at !== root && !at.startsWith(`${root}/`)) continue;
       const stat = this.#o.fs.lstat('look again', at);
       if (stat?.type !== 'directory') this.#listed.delete(at);
-      else if (stat.mtimeNs !== mtimeNs) touched.push(path);
+      else if (stat.mtimeNs !== mtimeNs || hasOtherMode(slots.get(path), stat)) touched.push(path);
     }
     return touched;
   }
@@ -234,7 +237,8 @@ export class Scanner {
         look.edits.set(path, stat === undefined ? undefined : carriedSlot(stat));
         continue;
       }
-      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino) this.#noteReplaced(tree, path, slot);
+      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino)
+        this.#noteReplaced(this.#o.layout.inTree(tree, parentOf(path) ?? ''), path, slot);
       const known = this.#knownInode(state, slot, stat);
       const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, known);
       if (!this.#reader.isSettled('active', path, stat, quietMs)) {
@@ -253,10 +257,10 @@ export class Scanner {
   }
 
   /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
-  #noteReplaced(tree: TreeName, path: Path, { signature: { ino } }: Slot): void {
+  #noteReplaced(directory: ByteString, path: Path, { signature: { ino } }: Slot): void {
     // A moved inode loses one name after the other: the last one counts.
     if (this.#replaced.get(ino)?.path === path) return;
-    const dir = this.#o.fs.lstat('look at directory', this.#o.layout.inTree(tree, parentOf(path) ?? ''));
+    const dir = this.#o.fs.lstat('look at directory', directory);
     if (dir === undefined) return;
     if (this.#replaced.size >= REPLACED_LIMIT) this.#replaced.clear();
     this.#replaced.set(ino, { path, ns: dir.mtimeNs });
@@ -294,6 +298,9 @@ export class Scanner {
   #judgeLinkedTop(state: LedgerState, tree: TreeName, path: Path, slot: Slot | undefined, look: Look): void {
     const top = slot === undefined ? undefined : linkedTop(state, path, slot);
     if (top === undefined) return;
+    // A directory that is being removed takes the link along, and with it what the link led to.
+    const [first] = path.split('/', 1);
+    if (this.#o.fs.lstat('look top', this.#o.layout.top(first ?? path)) === undefined) return;
     const isMove = this.#o.fs.lstat('look top', this.#o.layout.top(top)) === undefined;
     const below = [...state.slots.below(top)];
     if (isMove && below.some((other) => look.busy.has(other))) {
@@ -410,6 +417,10 @@ export class Scanner {
       else look.losers.push({ path: record.path, slot, source: at });
     }
   }
+}
+
+function hasOtherMode(slot: Slot | undefined, { mode }: FileStat): boolean {
+  return slot?.type === 'directory' && slot.signature.mode !== mode;
 }
 
 /** What is found in place of a directory is the end of all that was below it. */

@@ -5,6 +5,7 @@ import { join, type Path } from '../reconcile/entry.ts';
 import { topTarget, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
+import type { SeenAtTop } from './top-memory.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
 
 interface Context {
@@ -12,8 +13,8 @@ interface Context {
   readonly layout: Layout;
   readonly ledger: Ledger;
   readonly clock: Clock;
-  /** What was seen in the real directory that stands at the top under a name, where that is no union. */
-  readonly seenIn?: (name: ByteString) => ReadonlySet<Path> | undefined;
+  /** What the last looks have seen at the top; without it nobody has looked yet, and nobody else is at work. */
+  readonly seenAtTop?: SeenAtTop;
 }
 
 /**
@@ -26,7 +27,7 @@ export function mendTop(
   paths: Iterable<Path>,
   slotAt: (path: Path) => Slot | undefined,
 ): void {
-  const { fs, layout, ledger } = context;
+  const { fs, layout, ledger, seenAtTop } = context;
   // What an earlier call began and did not finish is missing at the top.
   const names = new Set<ByteString>(ledger.state.mending);
   // A name of the published tree that is missing, and is not itself meant, is on its way out: somebody removed or moved it.
@@ -41,10 +42,13 @@ export function mendTop(
     const at = layout.top(name);
     const stat = fs.lstat('lstat top', at);
     const slot = slotAt(name);
-    const ours = stat?.type === 'symlink' && fs.readlink('readlink top', at) === topTarget(name);
+    const text = stat?.type === 'symlink' ? fs.readlink('readlink top', at) : undefined;
+    const ours = text === topTarget(name);
     if (slot === undefined ? stat === undefined : ours) continue;
     if (stat === undefined && !meant.has(name)) continue;
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
+    // A link that came since the look is found by the next one.
+    if (text !== undefined && !ours && seenAtTop !== undefined && seenAtTop.textOf(name) !== text) continue;
     if (stat?.type === 'directory' && !isMerged(context, at, name, stat, slotAt)) continue;
     if (stat !== undefined && stat.type !== 'symlink') {
       if (slot !== undefined) ledger.write([{ t: 'mending', names: [...ledger.state.mending, name] }], true);
@@ -69,13 +73,13 @@ export function mendTop(
  * nothing of it has gone or got another mode since the tree took it over.
  */
 function isMerged(
-  { fs, layout, seenIn }: Context,
+  { fs, layout, seenAtTop }: Context,
   at: ByteString,
   name: ByteString,
   stat: FileStat,
   slotAt: (path: Path) => Slot | undefined,
 ): boolean {
-  const seen = seenIn?.(name);
+  const seen = seenAtTop?.inDirectory(name);
   for (const path of seen ?? []) {
     if (slotAt(path) !== undefined && fs.lstat('lstat seen', layout.top(path)) === undefined) return false;
   }

@@ -216,7 +216,8 @@ export class ServedDirectory {
         ancestor,
         revision,
         unsettled: this.local.busy,
-        touchedSince: (tree) => this.#scanner.touchedSince(tree),
+        touchedSince: (tree) => this.#scanner.touchedSince(tree, this.ledger.state),
+        fromTop: this.local.tops,
       });
       this.#scanner.forgetListed(result.touched);
       if (result.outcome === 'published') for (const path of items.keys()) this.local.adopted(path);
@@ -247,8 +248,8 @@ export class ServedDirectory {
   get #context(): Parameters<typeof catchUp>[0] {
     const { fs: port, layout, ledger, clock } = this;
     const { assertOwner } = this.state;
-    const seenIn = (name: ByteString): ReadonlySet<Path> | undefined => this.#scanner.seenIn(name);
-    return { fs: port, layout, ledger, clock, assertOwner, seenIn, held: this.abilities.held };
+    const { seenAtTop } = this.#scanner;
+    return { fs: port, layout, ledger, clock, assertOwner, seenAtTop, held: this.abilities.held };
   }
 
   /** One look, taken in as the agent does. */

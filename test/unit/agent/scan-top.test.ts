@@ -62,6 +62,41 @@ const CASES: readonly Case[] = [
     after: { 'other.conf': VIEW['other.conf']! },
   },
   {
+    title: 'a link that is removed again soon after',
+    steps: ['ln -s x link', 'rm link'],
+    after: VIEW,
+  },
+  {
+    title: 'a directory that is removed again soon after',
+    steps: ['mkdir new; ln -s x new/link', 'rm -r new'],
+    after: VIEW,
+  },
+  {
+    title: 'a link that leads elsewhere soon after',
+    steps: ['ln -s x link', 'ln -sfn y link'],
+    after: { ...VIEW, link: symlink('y') },
+  },
+  {
+    title: 'a directory whose mode is changed while something else is published',
+    steps: ['ln -s x link', 'chmod 700 conf.d'],
+    after: { ...VIEW, 'conf.d': dir(0o700), link: symlink('x') },
+  },
+  {
+    title: 'a name that moves into a directory that is removed then',
+    steps: ['mv other.conf conf.d/moved; rm -r conf.d'],
+    after: {},
+  },
+  {
+    title: 'a name that moves into a directory that is renamed then',
+    steps: ['mv other.conf conf.d/moved; mv conf.d new'],
+    after: { new: dir(), 'new/a.conf': file('one\n'), 'new/moved': file('other\n') },
+  },
+  {
+    title: 'a file that is written through a name that is removed soon after',
+    steps: ['rm other.conf; echo real > other.conf', 'echo more >> other.conf; sleep 0.05; rm other.conf'],
+    after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') },
+  },
+  {
     title: 'a file moved into a new directory',
     steps: ['mkdir new; mv other.conf new/moved'],
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n'), new: dir(), 'new/moved': file('other\n') },
@@ -100,11 +135,12 @@ describe('at the top of DIR', () => {
   for (const { title, steps, hinted, after } of CASES) {
     it(title, async () => {
       const served = await ServedDirectory.open();
+      const losers: string[] = [];
       try {
         served.publish(VIEW);
         served.catchUp();
         for (const [n, step] of steps.entries()) {
-          if (n > 0) await served.look();
+          if (n > 0) await served.lookUntilSettled();
           execFileSync('sh', ['-ec', step], { cwd: served.root, stdio: ['ignore', 'ignore', 'pipe'] });
           // What was typed came between the look and the publish.
           if (n > 0) served.publish(VIEW);
@@ -115,11 +151,12 @@ describe('at the top of DIR', () => {
           served.publish(VIEW);
         }
         for (let round = 0; round < 6; round += 1) {
-          await served.lookUntilSettled();
+          losers.push(...(await served.lookUntilSettled()).losers);
           served.publish(VIEW);
         }
         served.catchUp();
         expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+        expect(losers).to.deep.equal([]);
         for (const tree of ['..a', '..b']) {
           expect(Object.fromEntries(readTree(`${served.root}/${tree}`)), tree).to.deep.equal(
             Object.fromEntries(lines(after)),

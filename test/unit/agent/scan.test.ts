@@ -1,7 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
-import { until } from '../../support/until.ts';
 
 import { asNobody } from '../../support/nobody.ts';
 import {
@@ -12,6 +11,7 @@ import {
   temporaryDirectory,
   type Findings,
 } from '../../support/served-directory.ts';
+import { nextTick } from '../../support/tick.ts';
 import { dir, file, lines, readText, readTree, symlink, type Nodes } from '../../support/tree-on-disk.ts';
 
 const excluded = (path: string): boolean => /(^|\/)(\.[^/]*\.swp|[^/]*~)$/.test(path);
@@ -352,18 +352,6 @@ const CASES: readonly Case[] = [
   },
 ];
 
-/** The file system stamps by ticks of some milliseconds: two calls in one tick cannot be told apart. */
-async function nextTick(dir: string): Promise<void> {
-  const probe = `${dir}~`;
-  const stamp = (): bigint => {
-    fs.writeFileSync(probe, '');
-    return fs.statSync(probe, { bigint: true }).mtimeNs;
-  };
-  const first = stamp();
-  await until('the clock of the file system moves', () => stamp() > first + 10_000_000n);
-  fs.rmSync(probe);
-}
-
 describe('a look', () => {
   for (const { title, command, after, edits = [], adoptions = [], moved = {} } of CASES) {
     it(title, () =>
@@ -524,7 +512,8 @@ describe('a look', () => {
     it('a write that was made before somebody replaced or removed the file is none: who did it had it', () =>
       serve(async (served) => {
         fs.appendFileSync(served.at('conf.d/a.conf'), 'unseen\n');
-        await nextTick(served.at('conf.d'));
+        // Two calls in one tick cannot be told apart.
+        await nextTick(`${served.root}~`);
         fs.rmSync(served.at('conf.d/a.conf'));
         const removed = await served.lookUntilSettled();
         expect(removed.losers).to.deep.equal([]);

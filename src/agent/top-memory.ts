@@ -1,0 +1,62 @@
+/** What looks have seen at the top of DIR in the place of the agent's own links. */
+
+import type { ByteString } from '../codec/kv.ts';
+import type { Path } from '../reconcile/entry.ts';
+
+/** Paths of the view, the directory's own among them. */
+export type Seen = Set<Path>;
+
+/** What has been seen there; what differs from it by now is news, and nothing may take its place. */
+export interface SeenAtTop {
+  /**
+   * In a real directory that somebody made where the view had none. `undefined` for any other one, which is united with
+   * what its link led to.
+   */
+  inDirectory(name: ByteString): ReadonlySet<Path> | undefined;
+  /** The text of a symlink that is not the agent's own. */
+  textOf(name: ByteString): ByteString | undefined;
+}
+
+/**
+ * A directory in the place of a link is united with what the link leads to, because `tar x` and `rsync -a` make it. Where
+ * there was none, what is in the tree came from the directory: what leaves it again or gets another mode until its link
+ * stands is an edit. A restart forgets, and then it is a union.
+ */
+export class TopMemory implements SeenAtTop {
+  readonly #directories = new Map<ByteString, { readonly ino: bigint; readonly seen: Seen }>();
+  readonly #links = new Map<ByteString, ByteString>();
+
+  inDirectory(name: ByteString): Seen | undefined {
+    return this.#directories.get(name)?.seen;
+  }
+
+  textOf(name: ByteString): ByteString | undefined {
+    return this.#links.get(name);
+  }
+
+  /** A look begins: it comes by all links. */
+  startLook(): void {
+    this.#links.clear();
+  }
+
+  /** A look found a symlink that is not the agent's own. */
+  noteLink(name: ByteString, text: ByteString): void {
+    this.#links.set(name, text);
+  }
+
+  /** A look found a real directory; `isNew` when the view has none of that name. */
+  noteDirectory(name: ByteString, ino: bigint, isNew: boolean): Seen | undefined {
+    const directory = this.#directories.get(name);
+    if (directory?.ino === ino) return directory.seen;
+    this.#directories.delete(name);
+    if (!isNew) return undefined;
+    const seen: Seen = new Set();
+    this.#directories.set(name, { ino, seen });
+    return seen;
+  }
+
+  /** A look is over: directories that it did not find stand no more. */
+  endLook(directories: ReadonlySet<ByteString>): void {
+    for (const name of this.#directories.keys()) if (!directories.has(name)) this.#directories.delete(name);
+  }
+}
