@@ -17,8 +17,8 @@ export function blockName(index: number, length: number): string {
   return `${index}_${length}`;
 }
 
-export function auditSlices(facts: VolumeFacts, blocks: StoredBlocks, blockSize: number): Finding[] {
-  return [...referenceFindings(facts), ...sizeFindings(facts), ...blockFindings(facts, blocks, blockSize)];
+export function auditReferences(facts: VolumeFacts): Finding[] {
+  return [...referenceFindings(facts), ...sizeFindings(facts)];
 }
 
 function referenceFindings(facts: VolumeFacts): Finding[] {
@@ -72,7 +72,7 @@ function sizeFindings(facts: VolumeFacts): Finding[] {
 }
 
 /** Blocks of files that are there, open ones without a name and the trash included. */
-function blockFindings(facts: VolumeFacts, blocks: StoredBlocks, blockSize: number): Finding[] {
+export function auditBlocks(facts: VolumeFacts, blocks: StoredBlocks, blockSize: number): Finding[] {
   const findings: Finding[] = [];
   const seen = new Set<string>();
   for (const [ino, chunks] of facts.chunks) {

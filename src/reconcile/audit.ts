@@ -4,13 +4,14 @@ import type { MetaKey } from '../codec/key.ts';
 import type { Setting } from '../codec/setting.ts';
 import { auditAccounts } from './audit-accounts.ts';
 import { auditNames } from './audit-names.ts';
-import { auditSlices, type StoredBlocks } from './audit-slices.ts';
+import { auditBlocks, auditReferences, type StoredBlocks } from './audit-slices.ts';
 import type { Finding } from './finding.ts';
 import type { VolumeFacts } from './volume-facts.ts';
 
 export interface AuditRequest {
   readonly facts: VolumeFacts;
-  readonly blocks: StoredBlocks;
+  /** Not looked at if absent. */
+  readonly blocks?: StoredBlocks;
   readonly setting: Pick<Setting, 'dirStats' | 'userGroupQuota' | 'blockSizeBytes'>;
   /** For what a repair writes. */
   readonly nowNs: bigint;
@@ -21,7 +22,8 @@ export function audit({ facts, blocks, setting, nowNs }: AuditRequest): Finding[
   return [
     ...brokenFindings(facts),
     ...auditNames(facts, { nowNs }),
-    ...auditSlices(facts, blocks, setting.blockSizeBytes),
+    ...auditReferences(facts),
+    ...(blocks === undefined ? [] : auditBlocks(facts, blocks, setting.blockSizeBytes)),
     ...auditAccounts(facts, setting),
   ];
 }

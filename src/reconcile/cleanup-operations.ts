@@ -4,7 +4,7 @@ import type { Attr } from '../codec/attr.ts';
 import { decodeCounter, encodeCounter, encodeTimeCounter } from '../codec/counter.ts';
 import { decodeDelayedSlices, encodeDelayedSlices } from '../codec/delayed-slices.ts';
 import { DecodeError } from '../codec/error.ts';
-import { chunkRange, parentRange, TRASH_INO, xattrRange, type MetaKey } from '../codec/key.ts';
+import { chunkRange, decodeKey, parentRange, TRASH_INO, xattrRange, type MetaKey } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { decodeFlocks, decodePlocks, encodeFlocks, encodePlocks } from '../codec/lock.ts';
 import { decodeSlices, encodeSlices } from '../codec/slice.ts';
@@ -87,6 +87,14 @@ export function dropUnnamed(work: Work, ino: bigint, modRevision: bigint): void 
   dropInode(work, ino, attr);
 }
 
+/** Whoever was about to name what is in such a tree has lost from here on: naming compares the mark. */
+export function fenceDetached(work: Work, root: bigint): void {
+  const key: MetaKey = { kind: 'detached', ino: root };
+  const mark = work.draft.get(key);
+  if (mark === undefined) throw new Stale('the tree was attached');
+  work.draft.put(key, mark);
+}
+
 /** Some names of a tree that was never attached go with their inodes: what is below others before them. */
 export function dropDetached(
   work: Work,
@@ -146,24 +154,34 @@ function requireEmpty({ draft }: Work, ino: bigint): void {
 }
 
 /**
- * Takes references of one chunk of a file without names away, as many as fit, and the chunk with the last of them.
- * Whether something is left. A file that has its inode is not one without names.
+ * Takes references of the first chunk of a file without names away, as many as fit, and the chunk with the last of them;
+ * with the last chunk goes the key that says that there is something to do. Whether something is left. A file that has its
+ * inode is not one without names.
  */
-export function releaseChunk({ draft }: Work, ino: bigint, index: number): boolean {
-  const key: MetaKey = { kind: 'chunk', ino, index };
-  draft.expect(key, { kind: 'attr', ino });
+export function releaseFile({ draft }: Work, ino: bigint, length: bigint): boolean {
+  const file: MetaKey = { kind: 'deletedFile', ino, length };
+  draft.expect(file, { kind: 'attr', ino });
   if (draft.get({ kind: 'attr', ino }) !== undefined) throw new Stale('the file is there');
-  const raw = draft.get(key);
-  if (raw === undefined) return false;
-  const records = decodeSlices(raw);
+  if (draft.get(file) === undefined) throw new Stale('its data are deleted');
+  // Compared whole: a compaction that is under way adds no chunk.
+  const chunks = draft.readRange(chunkRange(ino));
+  const [first] = chunks;
+  if (first === undefined) {
+    draft.delete(file);
+    return false;
+  }
+  const records = decodeSlices(first.value);
   const taken = release(draft, records);
   const left = records.filter((record) => record.id !== 0n && !taken.has(sliceKey(record)));
-  if (left.length === 0) draft.delete(key);
-  else draft.put(key, encodeSlices(left));
-  return left.length > 0;
+  const key = decodeKey(first.key);
+  if (left.length > 0) draft.put(key, encodeSlices(left));
+  else draft.delete(key);
+  const isLast = left.length === 0 && chunks.length === 1;
+  if (isLast) draft.delete(file);
+  return !isLast;
 }
 
-/** The same for the slices of one `L` key. */
+/** Takes references of the slices of one `L` key away, as many as fit. Whether something is left. */
 export function releaseDelayed({ draft }: Work, seconds: bigint, id: bigint): boolean {
   const key: MetaKey = { kind: 'delayedSlices', seconds, id };
   const raw = draft.get(key);
@@ -193,13 +211,6 @@ function release(draft: Work['draft'], names: readonly SliceName[]): ReadonlySet
     draft.put(keyOf(slice), encodeCounter(value));
   }
   return new Set(counts.keys());
-}
-
-/** The key that says that data of a file await deletion goes, once none are left. */
-export function dropDeleted({ draft }: Work, ino: bigint, length: bigint): void {
-  if (draft.readRange(chunkRange(ino)).length > 0) throw new Stale('there are chunks left');
-  const key: MetaKey = { kind: 'deletedFile', ino, length };
-  if (draft.get(key) !== undefined) draft.delete(key);
 }
 
 /** Locks of a dead session go; its own keys are last. */

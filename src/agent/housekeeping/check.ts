@@ -1,4 +1,4 @@
-/** One audit of a volume: reads it, and a second time when mounts that are alive may still owe accounts. */
+/** One audit of a volume: reads it, and again while mounts that are alive may still owe accounts. */
 
 import { audit } from '../../reconcile/audit.ts';
 import { identityOf, type Finding } from '../../reconcile/finding.ts';
@@ -8,8 +8,12 @@ import type { Clock, EtcdStore } from '../ports.ts';
 import type { Volume } from '../volume.ts';
 import { readBlocks, readFacts } from './read-volume.ts';
 
-/** Longer than mounts keep statistics (1 s), quotas (3 s) and counters (1 s) to themselves (layout 8). */
-const FLUSHED_MS = 4_500;
+/**
+ * Mounts keep statistics and counters to themselves for a second and quotas for three (layout 8): looks that are further
+ * apart in all, and at no fixed distance, never see the same amount that is only on its way.
+ */
+const LOOKS = 4;
+const BETWEEN_MS = 1_500;
 
 export interface Checked {
   readonly findings: readonly Finding[];
@@ -22,7 +26,7 @@ export interface Checked {
 
 /**
  * Everything that is wrong with a volume. Of one in use, what may be on its way counts only if it stays: accounts that are
- * off by the same, and blocks that are missing.
+ * off by the same each time, and blocks that are missing.
  */
 export async function check(
   store: EtcdStore,
@@ -30,33 +34,39 @@ export async function check(
   clock: Clock,
   signal?: AbortSignal,
 ): Promise<Checked> {
-  const first = await checkOnce(store, volume, clock, signal);
+  const first = await look(store, volume, clock, true, signal);
+  const isUsed = first.liveSessions > 0;
   const isUnsettled = ({ kind, drift }: Finding): boolean =>
-    (drift !== undefined && first.liveSessions > 0) ||
+    (drift !== undefined && isUsed) ||
     // A mount with --writeback stores blocks late; those elsewhere were read a moment after what names them.
-    (kind === 'block-missing' && (first.liveSessions > 0 || !volume.data.besideMetadata));
-  if (!first.findings.some(isUnsettled)) return first;
-  await clock.sleep(FLUSHED_MS, signal);
-  const second = await checkOnce(store, volume, clock, signal);
-  const before = new Set(first.findings.map(identityOf));
-  return {
-    ...second,
-    findings: second.findings.filter((finding) => !isUnsettled(finding) || before.has(identityOf(finding))),
-  };
+    (kind === 'block-missing' && (isUsed || !volume.data.besideMetadata));
+  let checked = first;
+  for (let looks = 1; looks < LOOKS && checked.findings.some(isUnsettled); looks += 1) {
+    await clock.sleep(BETWEEN_MS * (1 + clock.random()), signal);
+    const isMissing = checked.findings.some(({ kind }) => kind === 'block-missing');
+    const next = await look(store, volume, clock, isMissing, signal);
+    const before = new Set(checked.findings.map(identityOf));
+    const stays = (finding: Finding): boolean => !isUnsettled(finding) || before.has(identityOf(finding));
+    const unlooked = isMissing ? [] : checked.findings.filter(({ kind }) => kind === 'block-bytes');
+    checked = { ...next, findings: [...next.findings.filter(stays), ...unlooked] };
+  }
+  return checked;
 }
 
-async function checkOnce(
+async function look(
   store: EtcdStore,
   volume: Volume,
   clock: Clock,
+  withBlocks: boolean,
   signal: AbortSignal | undefined,
 ): Promise<Checked> {
   for (;;) {
     const { facts, revision } = await readFacts(store, volume, signal);
     try {
-      const blocks = await readBlocks(volume, revision, signal);
+      const blocks = withBlocks ? await readBlocks(volume, revision, signal) : undefined;
       const nowNs = clock.nowNs();
-      const findings = audit({ facts, blocks, setting: volume.setting, nowNs });
+      const { setting } = volume;
+      const findings = audit({ facts, setting, nowNs, ...(blocks === undefined ? {} : { blocks }) });
       const seconds = nowNs / 1_000_000_000n;
       const liveSessions = [...facts.sessions.values()].filter(({ value }) => value >= seconds).length;
       return { findings, facts, revision, liveSessions };

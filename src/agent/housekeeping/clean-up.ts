@@ -1,19 +1,18 @@
 /** One clean-up of a volume: names and inodes first, then references, and blocks last. May be stopped and run again anywhere. */
 
-import { chunkRange, decodeKey } from '../../codec/key.ts';
 import {
-  dropDeleted,
   dropDetached,
   dropDetachedRoot,
   dropHeld,
   dropLocks,
   dropSession,
   dropUnnamed,
+  fenceDetached,
   hasLock,
   purge,
   purgeHour,
-  releaseChunk,
   releaseDelayed,
+  releaseFile,
 } from '../../reconcile/cleanup-operations.ts';
 import {
   planCleanup,
@@ -64,6 +63,8 @@ export interface CleanupOptions {
 /** Names that go in one transaction. */
 const NAMES_AT_ONCE = 10;
 const LOCKS_AT_ONCE = 50;
+/** Files whose references are taken away at once. */
+const PARALLEL = 8;
 
 export async function cleanUp(context: CleanupContext, options: CleanupOptions): Promise<CleanupReport> {
   const { store, volume, clock, signal } = context;
@@ -171,6 +172,7 @@ class CleanupRun {
         );
         break;
       case 'detached':
+        if ((await this.#run(`inode ${job.root}`, (work) => fenceDetached(work, job.root))) === 0) return;
         report.detached += await this.#runMany(job.names, (work, names) =>
           dropDetached(work, job.root, names),
         );
@@ -199,7 +201,12 @@ class CleanupRun {
 
   /** The data of files that this run took the inode of: nobody else has to wait for an hour. */
   async deleteOwn(): Promise<void> {
-    for (const file of this.#deleted.splice(0)) this.#report.files += await this.#deleteData(file);
+    const files = this.#deleted.splice(0);
+    for (let at = 0; at < files.length; at += PARALLEL) {
+      const some = files.slice(at, at + PARALLEL);
+      const done = await Promise.all(some.map((file) => this.#deleteData(file)));
+      this.#report.files += done.reduce((sum, one) => sum + one, 0);
+    }
   }
 
   async #dropSession(sid: bigint, expiry: bigint): Promise<number> {
@@ -212,34 +219,15 @@ class CleanupRun {
     return this.#run(`session ${sid}`, (work) => dropSession(work, sid, expiry));
   }
 
-  /** References first, chunk by chunk; blocks are deleted by the sweep, which looks at everything once more. */
+  /** References alone; blocks are deleted by the sweep, which looks at everything once more. */
   async #deleteData({ ino, length }: DeletedFile): Promise<number> {
-    for (const index of await this.#chunksOf(ino)) {
-      for (let more = true; more;) {
-        more = false;
-        const done = await this.#run(`data of inode ${ino}`, (work) => {
-          more = releaseChunk(work, ino, index);
-        });
-        if (done === 0) return 0;
-      }
+    for (let more = true; more;) {
+      const done = await this.#run(`data of inode ${ino}`, (work) => {
+        more = releaseFile(work, ino, length);
+      });
+      if (done === 0) return 0;
     }
-    return this.#run(`data of inode ${ino}`, (work) => dropDeleted(work, ino, length));
-  }
-
-  /** As they are now: the reading may be older than the last write to the file. */
-  async #chunksOf(ino: bigint): Promise<readonly number[]> {
-    const { store, volume, signal } = this.#context;
-    const { start, end } = chunkRange(ino);
-    const indexes: number[] = [];
-    await store.snapshot(
-      [{ start: volume.prefix + start, end: volume.prefix + end }],
-      (kv) => {
-        const key = decodeKey(kv.key.slice(volume.prefix.length));
-        if (key.kind === 'chunk') indexes.push(key.index);
-      },
-      { keysOnly: true, ...(signal === undefined ? {} : { signal }) },
-    );
-    return indexes;
+    return 1;
   }
 
   /** Several names in one transaction, and one by one where that does not work. How many are done. */
