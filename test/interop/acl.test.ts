@@ -9,7 +9,7 @@ import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, type Mount } from '../support/juicefs.ts';
 import { directory, file, symlink, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
-import { needFuse } from '../support/tools.ts';
+import { needFuse, needTool } from '../support/tools.ts';
 
 /** An ACL as the kernel passes it: version 2, then tag, permissions and id of each entry. */
 function acl(...entries: readonly (readonly [tag: number, perm: number, id?: number])[]): string {
@@ -50,6 +50,15 @@ for path in sys.argv[1:]:
             shown.append("none")
     print(*shown)
 `;
+/** chattr: FS_IOC_SETFLAGS. */
+const CHATTR = `
+import fcntl, os, struct, sys
+for path, flags in zip(sys.argv[1::2], sys.argv[2::2]):
+    fd = os.open(path, os.O_RDONLY)
+    fcntl.ioctl(fd, 0x40086602, struct.pack("l", int(flags)))
+    os.close(fd)
+`;
+const [IMMUTABLE, APPEND] = ['16', '32'];
 const MAKE = `
 import os, sys
 os.umask(0o022)
@@ -72,6 +81,7 @@ describe('ACLs of the real client', function () {
   before(async function () {
     juicefs = new Juicefs(this);
     needFuse(this);
+    needTool(this, 'python3');
     server = await startEtcd();
     const url = `${server.url}/acl`;
     await juicefs.format(url, 'acl', server.url.slice('etcd://'.length), [
@@ -174,16 +184,19 @@ describe('ACLs of the real client', function () {
   });
 
   it('what is immutable or append-only for a mount is so for us', async () => {
-    const chattr = (flag: string, path: string): void => {
-      execFileSync('chattr', [flag, path], { stdio: 'pipe' });
-    };
     await mounted(({ dir }) => {
       writeFileSync(join(dir, 'fixed'), 'fixed\n');
       writeFileSync(join(dir, 'grows'), 'grows\n');
       mkdirSync(join(dir, 'closed'));
-      chattr('+i', join(dir, 'fixed'));
-      chattr('+a', join(dir, 'grows'));
-      chattr('+i', join(dir, 'closed'));
+      python(
+        CHATTR,
+        join(dir, 'fixed'),
+        IMMUTABLE,
+        join(dir, 'grows'),
+        APPEND,
+        join(dir, 'closed'),
+        IMMUTABLE,
+      );
       for (const name of ['fixed', 'grows']) expect(() => unlinkSync(join(dir, name))).to.throw(/EPERM/);
       expect(() => writeFileSync(join(dir, 'closed/f'), '')).to.throw(/EPERM/);
     });
@@ -199,13 +212,7 @@ describe('ACLs of the real client', function () {
       'the directory is immutable (chattr +i)',
     ]);
     await mounted(({ dir }) => {
-      for (const [flag, name] of [
-        ['-i', 'fixed'],
-        ['-a', 'grows'],
-        ['-i', 'closed'],
-      ] as const) {
-        chattr(flag, join(dir, name));
-      }
+      python(CHATTR, ...['fixed', 'grows', 'closed'].flatMap((name) => [join(dir, name), '0']));
       rmdirSync(join(dir, 'closed'));
     });
   });

@@ -10,7 +10,7 @@ import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs } from '../support/juicefs.ts';
 import { directory, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
-import { needFuse } from '../support/tools.ts';
+import { needFuse, needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
 const QUICK = ['--min-interval', '20ms', '--rescan', '1s'];
@@ -42,6 +42,7 @@ describe('an agent on a volume with accounts', function () {
   before(async function () {
     juicefs = new Juicefs(this);
     needFuse(this);
+    needTool(this, 'python3');
     server = await startEtcd();
   });
   after(async () => server?.stop());
@@ -104,6 +105,38 @@ describe('an agent on a volume with accounts', function () {
       await mount.close();
     }
     volume = await TestVolume.open(server, '/agent-acl');
+    await expectWhole(url, volume);
+  });
+
+  it('takes the group that a directory with sgid gives', async function () {
+    if (process.getuid?.() !== 0) this.skip();
+    const url = await format('agent-sgid');
+    volume = await TestVolume.open(server, '/agent-sgid');
+    await volume.push(volume.make('shared', directory({ gid: 55 })));
+    const mount = await juicefs.mount(url);
+    try {
+      chmodSync(join(mount.dir, 'shared'), 0o2775);
+      agent = await startAgent(url, dir, QUICK);
+      mkdirSync(join(dir, 'shared/d'));
+      writeFileSync(join(dir, 'shared/d/f'), 'in a new directory\n');
+      const groups = (): number[] =>
+        [dir, mount.dir].flatMap((root) =>
+          ['shared/d', 'shared/d/f'].map((path) => statSync(join(root, path)).gid),
+        );
+      const isAll55 = (): boolean => {
+        try {
+          return groups().every((gid) => gid === 55);
+        } catch {
+          return false;
+        }
+      };
+      await until('both sides have the group', isAll55);
+      await agent.pushed();
+      expect(groups()).to.deep.equal([55, 55, 55, 55]);
+      expect(statSync(join(mount.dir, 'shared/d')).mode & 0o2000).to.equal(0o2000);
+    } finally {
+      await mount.close();
+    }
     await expectWhole(url, volume);
   });
 

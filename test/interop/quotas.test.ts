@@ -78,7 +78,7 @@ describe('quotas of the real client', function () {
             writeFileSync(at(`q/in/theirs-${i}`), `theirs ${i}\n`.repeat(i * 40));
             if (i % 4 === 1) renameSync(at(`q/in/theirs-${i}`), at(`free/theirs-${i}`));
             if (i % 4 === 2) rmSync(at(`q/in/theirs-${i}`));
-            if (i % 4 === 3) chownSync(at(`q/in/theirs-${i}`), 7, 8);
+            if (i % 4 === 3 && process.getuid?.() === 0) chownSync(at(`q/in/theirs-${i}`), 7, 8);
             await new Promise((resolve) => setImmediate(resolve));
           }
           mkdirSync(at('q/dir-of-theirs'));
