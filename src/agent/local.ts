@@ -186,17 +186,29 @@ export class Local {
   inodeAt(path: Path): Pick<FileEntry, 'ino' | 'nlink'> {
     const disk = this.diskInode(path);
     if (disk === undefined) return { ino: 0n, nlink: 1 };
-    const { slots, ancestor } = this.#state;
-    const names = slots.namesOf(disk).filter((name) => this.diskInode(name) === disk);
+    const names = this.#namesOf(disk);
     const here = names.length + (names.includes(path) ? 0 : 1);
+    const agreed = this.agreedFile(path);
+    return agreed === undefined
+      ? { ino: 0n, nlink: here }
+      : { ino: agreed.ino, nlink: Math.max(here, agreed.nlink) };
+  }
+
+  /** What was agreed on last about the inode on disk that a path has. */
+  agreedFile(path: Path): FileEntry | undefined {
+    const disk = this.diskInode(path);
+    if (disk === undefined) return undefined;
+    const { ancestor } = this.#state;
     const left = this.#state.leftBy(disk) ?? this.#vanished.get(disk)?.path;
-    for (const name of left === undefined ? [path, ...names] : [path, ...names, left]) {
+    for (const name of [path, ...this.#namesOf(disk), ...(left === undefined ? [] : [left])]) {
       const agreed = ancestor.get(name);
-      if (agreed?.type === 'file' && this.#state.agreedInode(name) === disk) {
-        return { ino: agreed.ino, nlink: Math.max(here, agreed.nlink) };
-      }
+      if (agreed?.type === 'file' && this.#state.agreedInode(name) === disk) return agreed;
     }
-    return { ino: 0n, nlink: here };
+    return undefined;
+  }
+
+  #namesOf(disk: bigint): readonly Path[] {
+    return this.#state.slots.namesOf(disk).filter((name) => this.diskInode(name) === disk);
   }
 
   /** A directory that the volume removed and that stays for what it carries. */

@@ -250,6 +250,7 @@ export class Outbox {
     const linked = findLinks({
       changes: moves,
       diskInode: (path) => this.#o.local.diskInode(path),
+      agreedFile: (path) => this.#o.local.agreedFile(path),
       volumeFile: (ino) => volumeFile(remote, ino),
     });
     for (const { path } of changes) this.#pushing.add(path);
@@ -263,6 +264,7 @@ export class Outbox {
       signal,
       onClaim: (claim) => this.#claim(claim),
     });
+    this.#agreeOnMoves(outcomes);
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
     ledger.write([{ t: 'pushed' }], false);
     const last = revisions.at(-1);
@@ -356,9 +358,10 @@ export class Outbox {
     this.#lostInARow = 0;
     const { entry, revision } = outcome;
     const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, outcome.change) ?? null]];
-    if (movedFrom !== undefined) entries.push(...this.#movedAncestors(movedFrom, path));
     this.#o.ledger.write([{ t: 'ancestor', entries }], false);
-    if (entry?.type === 'file' && entry.ino === outcome.change.old?.ino) this.#agreeOnOtherNames(path, entry);
+    const { old, link } = outcome.change;
+    const isSame = entry?.ino === old?.ino || link?.kind === 'name' || link?.kind === 'name-in-place';
+    if (entry?.type === 'file' && isSame) this.#agreeOnOtherNames(path, entry);
     if (entry?.type === 'file' && pushed?.type === 'file' && needsContent(outcome.change)) {
       remote.noteOwn(revision, new Map([[entry.ino, { digest: pushed.digest, size: pushed.size }]]));
     } else {
@@ -385,15 +388,25 @@ export class Outbox {
     for (const name of others) local.settle(name);
   }
 
-  /** What was agreed on below a moved path is agreed on below its new one. */
-  #movedAncestors(from: Path, to: Path): [Path, AncestorEntry | null][] {
-    const entries: [Path, AncestorEntry | null][] = [[from, null]];
-    const { start, end } = prefixRange(`${from}/`);
-    for (const [path, entry] of this.#o.ledger.state.ancestor) {
-      if (path < start || path >= end) continue;
-      entries.push([path, null], [to + path.slice(from.length), entry]);
+  /** What was agreed on at and below moved paths is agreed on at their new ones: all at once, as some may trade places. */
+  #agreeOnMoves(outcomes: readonly ChangeOutcome[]): void {
+    const { ancestor } = this.#o.ledger.state;
+    const left: Path[] = [];
+    const arrived: [Path, AncestorEntry][] = [];
+    for (const { outcome, change } of outcomes) {
+      const { path: to, movedFrom: from } = change;
+      if (outcome !== 'committed' || from === undefined) continue;
+      const { start, end } = prefixRange(`${from}/`);
+      for (const [path, entry] of ancestor) {
+        if (path !== from && (path < start || path >= end)) continue;
+        left.push(path);
+        arrived.push([to + path.slice(from.length), entry]);
+      }
     }
-    return entries;
+    if (left.length === 0) return;
+    const entries = [...left.map((path) => [path, null] as const), ...arrived];
+    this.#o.ledger.write([{ t: 'ancestor', entries }], false);
+    for (const [path] of entries) this.#o.local.settle(path);
   }
 }
 

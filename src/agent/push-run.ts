@@ -491,7 +491,8 @@ export class PushRun {
     for (const { change, entry } of planned) {
       const content = this.#prepared.get(change)?.content;
       const [chunk] = content?.chunks ?? [];
-      const isInPlace = change.link?.kind === 'in-place' || content?.appendTo !== undefined;
+      const kind = change.link?.kind;
+      const isInPlace = kind === 'in-place' || kind === 'name-in-place' || content?.appendTo !== undefined;
       if (!isInPlace || entry === undefined || chunk === undefined) continue;
       const key = this.#volume.keyOf({ kind: 'chunk', ino: entry.ino, index: chunk.index });
       const { kvs } = await this.#store.get([key], signal === undefined ? {} : { signal });

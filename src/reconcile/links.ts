@@ -8,6 +8,8 @@ export interface LinkInput {
   readonly changes: readonly PushChange[];
   /** The inode on disk behind a path; paths with the same one are names of one file. */
   readonly diskInode: (path: Path) => bigint | undefined;
+  /** What both sides agreed on last about the inode of a file entry. */
+  readonly agreedFile: (path: Path) => FileEntry | undefined;
   /** The volume's file of that inode, if the view shows it. */
   readonly volumeFile: (ino: bigint) => FileEntry | undefined;
 }
@@ -15,7 +17,7 @@ export interface LinkInput {
 type FileChange = PushChange & { readonly new: FileEntry };
 
 /** The changes with what each means for the other names of its file (layout 10.5, 13.2). */
-export function findLinks({ changes, diskInode, volumeFile }: LinkInput): PushChange[] {
+export function findLinks({ changes, diskInode, agreedFile, volumeFile }: LinkInput): PushChange[] {
   const leaders = new Map<bigint, FileChange>();
   const makers = new Map<bigint, FileChange>();
   const files = changes.filter(isFileChange).sort((a, b) => (a.path < b.path ? -1 : 1));
@@ -37,9 +39,16 @@ export function findLinks({ changes, diskInode, volumeFile }: LinkInput): PushCh
     if (!isLinked(change) || change.movedFrom !== undefined) continue;
     const { old, new: wanted, path } = change;
     if (old?.type === 'file' && old.ino === wanted.ino) continue;
-    const known = leaders.get(wanted.ino)?.new ?? volumeFile(wanted.ino);
+    const leader = leaders.get(wanted.ino);
+    const known = leader?.new ?? volumeFile(wanted.ino);
     if (known !== undefined && sameContent(known, wanted)) {
       links.set(change, { kind: 'name', ino: wanted.ino });
+      continue;
+    }
+    // Edited on disk, and its old name is not settled: the volume's inode has no news that the edit would overwrite.
+    if (leader === undefined && known !== undefined && sameContent(known, agreedFile(path))) {
+      leaders.set(wanted.ino, change);
+      links.set(change, { kind: 'name-in-place', ino: wanted.ino, size: known.size });
       continue;
     }
     const disk = diskInode(path);

@@ -17,7 +17,7 @@ import {
   type Content,
   type NewInode,
 } from './operations.ts';
-import { isAtOrBelow, needsContent, needsInode, type PushChange } from './push-change.ts';
+import { isAtOrBelow, needsContent, needsInode, type FileLink, type PushChange } from './push-change.ts';
 import { NotEmpty, Refused, Stale } from './refusal.ts';
 import { remove } from './remove.ts';
 import { attach, detach, type Detached } from './rename.ts';
@@ -88,7 +88,8 @@ export class Planner {
     );
     try {
       // Before any name of these files goes, so that none of them goes with it.
-      for (const { link } of group) if (link?.kind === 'name') hold(this.#work, link.ino);
+      for (const { link } of group)
+        if (link?.kind === 'name' || link?.kind === 'name-in-place') hold(this.#work, link.ino);
       const entries = new Map<Path, Entry | undefined>();
       for (const change of [...group.filter(isFree), ...group.filter((one) => !isFree(one))]) {
         entries.set(change.path, this.#apply(change, detached.get(change), entries));
@@ -138,15 +139,9 @@ export class Planner {
       attach(this.#work, place, detached, over);
     }
     const { old, new: wanted } = change;
-    if (wanted !== undefined && (link?.kind === 'name' || link?.kind === 'name-of-new')) {
-      const ino = link.kind === 'name' ? link.ino : (done.get(link.maker)?.ino ?? 0n);
+    if (wanted !== undefined && namesInode(link)) {
       if (old !== undefined) remove(this.#work, place, this.#verified(place, old, change));
-      if (link.kind === 'name-of-new') hold(this.#work, ino);
-      const attr = putName(this.#work, place, ino);
-      const found = { ino, dentry: { type: attr.type, ino }, attr };
-      // What is on disk is one inode: its attributes are those of the new name.
-      const { mtimeNs: _, ...others } = this.#attributes(wanted, undefined);
-      return this.#withXattrs({ ino, attr: setAttributes(this.#work, found, others) }, wanted, undefined);
+      return this.#name(change, link, place, wanted, done);
     }
     if (old === undefined) return wanted === undefined ? undefined : this.#create(change, place, wanted);
     const found = detached === undefined ? this.#verified(place, old, change) : find(this.#work, place);
@@ -179,6 +174,33 @@ export class Planner {
     }
     const attr = setAttributes(this.#work, found, attributes);
     return this.#withXattrs({ ino: found.ino, attr }, wanted, old.xattrs);
+  }
+
+  /** One more name of an inode. */
+  #name(
+    change: PushChange,
+    link: NamingLink,
+    place: Place,
+    wanted: Entry,
+    done: ReadonlyMap<Path, Entry | undefined>,
+  ): Entry {
+    const ino = link.kind === 'name-of-new' ? (done.get(link.maker)?.ino ?? 0n) : link.ino;
+    if (link.kind === 'name-of-new') hold(this.#work, ino);
+    let attr = putName(this.#work, place, ino);
+    const found = { ino, dentry: { type: attr.type, ino } };
+    if (link.kind === 'name-in-place') {
+      if (attr.length !== link.size) throw new Stale('the contents were changed');
+      const prepared = this.#prepared(change);
+      const inode = { ino: inoOf(prepared), mtimeNs: wanted.mtimeNs };
+      attr = swapContent(this.#work, { ...found, attr }, inode, contentOf(prepared));
+    }
+    // What is on disk is one inode: its attributes are those of the new name.
+    const { mtimeNs: _, ...others } = this.#attributes(wanted, undefined);
+    return this.#withXattrs(
+      { ino, attr: setAttributes(this.#work, { ...found, attr }, others) },
+      wanted,
+      undefined,
+    );
   }
 
   /** What of an entry is set on an inode that is there. The time of a directory is that of its entries. */
@@ -286,6 +308,12 @@ export class Planner {
   #prepared(change: PushChange): Prepared {
     return this.#request.prepared.get(change) ?? {};
   }
+}
+
+type NamingLink = Extract<FileLink, { kind: 'name' | 'name-in-place' | 'name-of-new' }>;
+
+function namesInode(link: FileLink | undefined): link is NamingLink {
+  return link?.kind === 'name' || link?.kind === 'name-in-place' || link?.kind === 'name-of-new';
 }
 
 /** Whether a change needs no result of another one of its group. */

@@ -31,6 +31,8 @@ export type FileLink =
   | { readonly kind: 'apart' }
   /** One more name of an inode that the volume has, whose contents are those of `new` by then. */
   | { readonly kind: 'name'; readonly ino: bigint }
+  /** The same, and the inode gets the contents of `new` in place. `size`: the bytes that it has now. */
+  | { readonly kind: 'name-in-place'; readonly ino: bigint; readonly size: bigint }
   /** One more name of the inode that the change of another path makes. */
   | { readonly kind: 'name-of-new'; readonly maker: Path };
 
@@ -46,6 +48,7 @@ export function needsInode(change: PushChange): change is PushChange & { readonl
     case 'name-of-new':
       return false;
     case 'apart':
+    case 'name-in-place':
       return true;
     default:
       return change.old === undefined || !sameContent(change.old, change.new);

@@ -111,15 +111,19 @@ function linkDependencies(
       // Both, so that they are in one transaction.
       pairs.push([step, other]);
       if (other !== undefined) pairs.push([other, step]);
-    } else if (link?.kind === 'name') {
+    } else if (link?.kind === 'name' || link?.kind === 'name-in-place') {
       namers.set(link.ino, [...(namers.get(link.ino) ?? []), step]);
     }
   }
   if (namers.size === 0) return pairs;
   for (const step of steps) {
+    const { link } = step;
+    if (link?.kind === 'name-in-place') {
+      for (const namer of namers.get(link.ino) ?? []) pairs.push([namer, step]);
+    }
     for (const namer of namers.get(step.old?.ino ?? 0n) ?? []) {
       // The new name has the contents that the inode gets; and it comes before an old name goes.
-      if (step.link?.kind === 'in-place') pairs.push([namer, step]);
+      if (link?.kind === 'in-place') pairs.push([namer, step]);
       else if (step.movedFrom === undefined) pairs.push([step, namer]);
     }
     for (const namer of namers.get(step.over?.ino ?? 0n) ?? []) pairs.push([step, namer]);

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startAgent, untilSame, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
-import { Juicefs } from '../support/juicefs.ts';
+import { Juicefs, type Mount } from '../support/juicefs.ts';
 import { linkedMount, linkedPlain, linkedPublished } from '../support/linked-tree.ts';
 import { TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
@@ -150,4 +150,53 @@ describe('files with several names', function () {
       });
     });
   }
+
+  describe('edited on a mount', () => {
+    let url: string;
+    let model: string;
+    let mount: Mount;
+    let one: Agent;
+
+    before(async function () {
+      needFuse(this);
+      url = await format('links-mount', ['--trash-days', '1']);
+      model = newDir('mount-model');
+      mount = await juicefs.mount(url);
+      one = await startAgent(url, newDir('mount-1'), QUICK);
+    });
+    after(async () => {
+      await one?.kill();
+      await mount?.close();
+    });
+
+    // A file that a mount has emptied is taken as meant after ten seconds.
+    for (const [edit, command] of EDITS.filter(([, how]) => !how.startsWith(': >'))) {
+      it(edit, async () => {
+        await shell(model, command);
+        await shell(mount.dir, command);
+        await untilSame(
+          'the directory has the edit',
+          () => linkedPublished(one.dir),
+          () => linkedPlain(model),
+        );
+      });
+    }
+
+    it('is shown the same by an agent that starts on it', async () => {
+      const dir = newDir('mount-2');
+      const two = await startAgent(url, dir, QUICK);
+      try {
+        expect(linkedPublished(dir)).to.deep.equal(linkedPlain(model));
+      } finally {
+        await two.kill();
+      }
+    });
+
+    it('leaves nothing to do, and nothing is pushed', async () => {
+      const status = await one.until('nothing is pending', ({ pendingEdits }) => pendingEdits === 0);
+      expect(status.problems).to.deep.equal({});
+      expect(status.parked).to.deep.equal([]);
+      expect(one.stderr).not.to.contain('pushed');
+    });
+  });
 });

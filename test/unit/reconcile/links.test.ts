@@ -18,6 +18,8 @@ interface Case {
   readonly disk?: Readonly<Record<Path, bigint>>;
   /** Files of the volume by inode. */
   readonly volume?: readonly FileEntry[];
+  /** What was agreed on about the inode of each path. */
+  readonly agreed?: Readonly<Record<Path, FileEntry>>;
   /** What each path comes to mean; `-`: nothing special. */
   readonly links: Readonly<Record<Path, string>>;
 }
@@ -84,6 +86,17 @@ const CASES: readonly Case[] = [
     links: { c: '-' },
   },
   {
+    title: 'two more names of a file that was edited, and whose old name has not settled',
+    changes: [
+      { path: 'c', old: undefined, new: file('new', 7n, 3) },
+      { path: 'e', old: file('e', 8n, 1), new: file('new', 7n, 3) },
+    ],
+    disk: { c: 1n, e: 1n },
+    volume: [file('old', 7n, 1)],
+    agreed: { c: file('old', 7n, 1), e: file('old', 7n, 1) },
+    links: { c: 'name-in-place 7', e: 'name 7' },
+  },
+  {
     title: 'a new file with three names',
     changes: [
       { path: 'b', old: undefined, new: file('new', 0n, 3) },
@@ -114,10 +127,11 @@ const CASES: readonly Case[] = [
   },
 ];
 
-function find({ changes, disk = {}, volume = [] }: Case): PushChange[] {
+function find({ changes, disk = {}, volume = [], agreed = {} }: Case): PushChange[] {
   return findLinks({
     changes,
     diskInode: (path) => disk[path],
+    agreedFile: (path) => agreed[path],
     volumeFile: (ino) => volume.find((entry) => entry.ino === ino),
   });
 }
@@ -128,7 +142,8 @@ function describeLink({ link }: PushChange): string {
     case 'follow':
       return `follow ${link.leader}`;
     case 'name':
-      return `name ${link.ino}`;
+    case 'name-in-place':
+      return `${link.kind} ${link.ino}`;
     case 'name-of-new':
       return `name-of-new ${link.maker}`;
     default:
