@@ -16,7 +16,6 @@ import { sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
 export class TopScanner {
   readonly #o: ScannerOptions;
   readonly #reader: ScanReader;
-  readonly #inodes = new Set<bigint>();
   readonly memory = new TopMemory();
   /** A name at the top that led to this inode has gone or leads elsewhere. */
   readonly #onReplaced: (path: Path, slot: Slot) => void;
@@ -29,14 +28,13 @@ export class TopScanner {
 
   /** Inodes that stand at the top in place of a link, as of the last look: edits of them are found there. */
   get inodes(): ReadonlySet<bigint> {
-    return this.#inodes;
+    return this.memory.files;
   }
 
   async look(state: LedgerState, active: TreeName, look: Look): Promise<void> {
     const { fs, layout, excluded } = this.#o;
     const tops = new Map<Path, Adoption | undefined>();
     look.tops = tops;
-    this.#inodes.clear();
     this.memory.startLook();
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
@@ -140,7 +138,7 @@ export class TopScanner {
   }
 
   #lookAtFile(state: LedgerState, name: ByteString, at: ByteString, stat: FileStat, look: Look): void {
-    this.#inodes.add(stat.ino);
+    this.memory.files.add(stat.ino);
     const slot = state.slots.get(name);
     // The editor's file is the inode in the trees already: edits of it are seen there.
     if (slot?.type === 'file' && slot.signature.ino === stat.ino) return;
@@ -284,7 +282,7 @@ export class TopScanner {
 
   /** A file, link or special file in a real directory. Returns whether the tree has it. */
   #lookInDirectory(state: LedgerState, path: Path, at: ByteString, stat: FileStat, look: Look): boolean {
-    if (stat.type === 'file') this.#inodes.add(stat.ino);
+    if (stat.type === 'file') this.memory.files.add(stat.ino);
     const slot = state.slots.get(path);
     if (slot !== undefined && sameKind(slot, stat) && slot.signature.ino === stat.ino) return true;
     if (stat.type === 'symlink') {

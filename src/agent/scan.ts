@@ -257,13 +257,23 @@ export class Scanner {
   }
 
   /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
-  #noteReplaced(directory: ByteString, path: Path, { signature: { ino } }: Slot): void {
-    // A moved inode loses one name after the other: the last one counts.
-    if (this.#replaced.get(ino)?.path === path) return;
+  #noteReplaced(directory: ByteString, path: Path, { signature: { ino, ctimeNs } }: Slot): void {
+    // A moved inode loses one name after the other: the last one counts. A number that was given out anew is another inode.
+    const noted = this.#replaced.get(ino);
+    if (noted?.path === path && ctimeNs <= noted.ns) return;
     const dir = this.#o.fs.lstat('look at directory', directory);
     if (dir === undefined) return;
     if (this.#replaced.size >= REPLACED_LIMIT) this.#replaced.clear();
     this.#replaced.set(ino, { path, ns: dir.mtimeNs });
+  }
+
+  /** What was carried through a flip before it had settled has left the tree that it came to: its name there went. */
+  #noteCarried(idle: TreeName, path: Path, carried: Slot, { ino }: FileStat): void {
+    const { fs, layout, excluded } = this.#o;
+    if (excluded(path) || carried.signature.ino !== ino) return;
+    const active = otherTree(idle);
+    if (statInTree(fs, 'look at carried', layout, active, path)?.ino === ino) return;
+    this.#noteReplaced(layout.inTree(active, parentOf(path) ?? ''), path, carried);
   }
 
   /**
@@ -367,6 +377,7 @@ export class Scanner {
     const current = state.slots.get(path);
     if (sameSlotContent(slot, current)) return;
     if (sameSlotContent(slot, expected) && slot?.type !== 'other') return;
+    if (stat !== undefined && expected?.type === 'other') this.#noteCarried(tree, path, expected, stat);
     if (stat !== undefined && (this.#isSuperseded(stat) || this.#top.inodes.has(stat.ino))) return;
     // An inode that was moved: edits of it are seen where it is shown.
     if (slot?.type === 'file' && isPublished(state, path, slot.signature.ino, look)) return;

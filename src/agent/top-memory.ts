@@ -10,9 +10,11 @@ export type Seen = Set<Path>;
 export interface SeenAtTop {
   /**
    * In a real directory that somebody made where the view had none. `undefined` for any other one, which is united with
-   * what its link led to.
+   * what its link led to. `ino` is the one that stands there now.
    */
-  inDirectory(name: ByteString): ReadonlySet<Path> | undefined;
+  inDirectory(name: ByteString, ino: bigint): ReadonlySet<Path> | undefined;
+  /** Whether a file that stands there, or in a real directory there, has been seen. */
+  hasFile(ino: bigint): boolean;
   /** The text of a symlink that is not the agent's own. */
   textOf(name: ByteString): ByteString | undefined;
 }
@@ -26,17 +28,26 @@ export class TopMemory implements SeenAtTop {
   readonly #directories = new Map<ByteString, { readonly ino: bigint; readonly seen: Seen }>();
   readonly #links = new Map<ByteString, ByteString>();
 
-  inDirectory(name: ByteString): Seen | undefined {
-    return this.#directories.get(name)?.seen;
+  /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
+  readonly files = new Set<bigint>();
+
+  inDirectory(name: ByteString, ino: bigint): Seen | undefined {
+    const directory = this.#directories.get(name);
+    return directory?.ino === ino ? directory.seen : undefined;
+  }
+
+  hasFile(ino: bigint): boolean {
+    return this.files.has(ino);
   }
 
   textOf(name: ByteString): ByteString | undefined {
     return this.#links.get(name);
   }
 
-  /** A look begins: it comes by all links. */
+  /** A look begins: it comes by all links and files. */
   startLook(): void {
     this.#links.clear();
+    this.files.clear();
   }
 
   /** A look found a symlink that is not the agent's own. */

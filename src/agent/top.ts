@@ -49,6 +49,9 @@ export function mendTop(
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     // A link that came since the look is found by the next one.
     if (text !== undefined && !ours && seenAtTop !== undefined && seenAtTop.textOf(name) !== text) continue;
+    // So is a file, and a directory where there is to be none.
+    if (stat?.type === 'file' && seenAtTop?.hasFile(stat.ino) === false) continue;
+    if (stat?.type === 'directory' && slot === undefined && isUnseen(seenAtTop, name, stat)) continue;
     if (stat?.type === 'directory' && !isMerged(context, at, name, stat, slotAt)) continue;
     if (stat !== undefined && stat.type !== 'symlink') {
       if (slot !== undefined) ledger.write([{ t: 'mending', names: [...ledger.state.mending, name] }], true);
@@ -68,6 +71,10 @@ export function mendTop(
   if (ledger.state.mending.size > 0) ledger.write([{ t: 'mending', names: [] }], false);
 }
 
+function isUnseen(seenAtTop: SeenAtTop | undefined, name: ByteString, { ino }: FileStat): boolean {
+  return seenAtTop !== undefined && seenAtTop.inDirectory(name, ino) === undefined;
+}
+
 /**
  * Whether every file below a real directory is the very inode that the tree holds there; and, unless it is a union, whether
  * nothing of it has gone or got another mode since the tree took it over.
@@ -79,7 +86,7 @@ function isMerged(
   stat: FileStat,
   slotAt: (path: Path) => Slot | undefined,
 ): boolean {
-  const seen = seenAtTop?.inDirectory(name);
+  const seen = seenAtTop?.inDirectory(name, stat.ino);
   for (const path of seen ?? []) {
     if (slotAt(path) !== undefined && fs.lstat('lstat seen', layout.top(path)) === undefined) return false;
   }

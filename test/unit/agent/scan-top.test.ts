@@ -15,6 +15,8 @@ interface Case {
   readonly title: string;
   /** What is typed: the first part before a look, the others between a look and the publish that follows. */
   readonly steps: readonly string[];
+  /** Typed after one more look and publish. */
+  readonly later?: string;
   /** The only directory that is looked at for a while. */
   readonly hinted?: string;
   /** What the view is in the end. */
@@ -97,6 +99,22 @@ const CASES: readonly Case[] = [
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') },
   },
   {
+    title: 'a directory made in place of a name that is being removed',
+    steps: ['rm other.conf', 'mkdir other.conf'],
+    after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n'), 'other.conf': dir() },
+  },
+  {
+    title: 'a file made in place of a name that is being removed',
+    steps: ['rm other.conf', 'echo again > other.conf'],
+    after: { ...VIEW, 'other.conf': file('again\n') },
+  },
+  {
+    title: 'a new file that is carried through a flip and then becomes a directory',
+    steps: ['ln -s x link', 'echo new > conf.d/new'],
+    later: 'sleep 0.05; rm conf.d/new; mkdir conf.d/new',
+    after: { ...VIEW, link: symlink('x'), 'conf.d/new': dir() },
+  },
+  {
     title: 'a file moved into a new directory',
     steps: ['mkdir new; mv other.conf new/moved'],
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n'), new: dir(), 'new/moved': file('other\n') },
@@ -132,7 +150,7 @@ const CASES: readonly Case[] = [
 ];
 
 describe('at the top of DIR', () => {
-  for (const { title, steps, hinted, after } of CASES) {
+  for (const { title, steps, later, hinted, after } of CASES) {
     it(title, async () => {
       const served = await ServedDirectory.open();
       const losers: string[] = [];
@@ -144,6 +162,11 @@ describe('at the top of DIR', () => {
           execFileSync('sh', ['-ec', step], { cwd: served.root, stdio: ['ignore', 'ignore', 'pipe'] });
           // What was typed came between the look and the publish.
           if (n > 0) served.publish(VIEW);
+        }
+        if (later !== undefined) {
+          await served.look();
+          served.publish({ ...VIEW, 'other.conf': file('published\n') });
+          execFileSync('sh', ['-ec', later], { cwd: served.root, stdio: ['ignore', 'ignore', 'pipe'] });
         }
         for (let round = 0; hinted !== undefined && round < 4; round += 1) {
           await served.look(new Set([hinted]));
