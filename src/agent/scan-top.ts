@@ -100,12 +100,14 @@ export class TopScanner {
         for (const path of [name, other, ...state.slots.below(other)]) look.busy.add(path);
         return;
       }
+      // `ln` and `cp -l` give the link itself a second name: what it leads to is meant.
+      const isSecondName = fs.lstat('look top', layout.top(other))?.ino === stat.ino;
       for (const path of [...state.slots.below(other)]) {
         const slot = state.slots.get(path);
         if (slot === undefined) continue;
         const source = layout.inTree(active, path);
         const to = name + path.slice(other.length);
-        tops.set(to, adoptionOf(slot, source, isMove));
+        tops.set(to, adoptionOf(slot, source, isMove || isSecondName));
         this.#keepLinked(state, to, slot, look);
         if (isMove) tops.set(path, undefined);
       }

@@ -51,6 +51,14 @@ const EDITS: readonly (readonly [what: string, command: string])[] = [
   ['removes that tree', 'rm -r F'],
   ['edits every file in place', 'for f in e/*; do echo all >> $f; done'],
   ['removes all names of one', 'rm D/3 e/g'],
+  ['makes a file at the top', 'echo top > x'],
+  ['links it there', 'ln x y'],
+  ['links it once more, following what stands there', 'ln -L x z; ln -L x e/x'],
+  ['edits it in place', 'echo more >> y'],
+  ['replaces one name at the top', 'sed -i s/more/less/ z'],
+  ['links over a name at the top', 'ln -f y z'],
+  ['copies a directory at the top with links', 'cp -al e h'],
+  ['edits there', 'echo there >> h/x'],
 ];
 
 const VOLUMES = [
@@ -150,6 +158,70 @@ describe('files with several names', function () {
       });
     });
   }
+
+  describe('edited on both sides', () => {
+    let one: Agent;
+    let two: Agent;
+    let url: string;
+
+    before(async () => {
+      url = await format('links-both', ['--trash-days', '1']);
+      one = await startAgent(url, newDir('both-1'), QUICK);
+      two = await startAgent(url, newDir('both-2'), QUICK);
+      await shell(one.dir, 'mkdir d e; echo base > d/1; ln d/1 e/1; ln d/1 d/2; echo base > d/3; ln d/3 e/3');
+      await one.pushed();
+      await agree();
+    });
+    after(async () => {
+      await one?.kill();
+      await two?.kill();
+    });
+
+    async function agree(): Promise<void> {
+      await one.until('all is decided', ({ pendingEdits }) => pendingEdits === 0);
+      await two.until('all is decided', ({ pendingEdits }) => pendingEdits === 0);
+      await untilSame(
+        'both agree',
+        () => linkedPublished(one.dir),
+        () => linkedPublished(two.dir),
+      );
+    }
+
+    it('keeps the version of the volume under all names, and the other one once', async () => {
+      await one.stop();
+      await shell(one.dir, 'echo one > d/1');
+      await shell(two.dir, 'echo two > e/1');
+      await two.pushed();
+      one = await startAgent(url, one.dir, QUICK);
+      await agree();
+      expect(await shell(one.dir, 'cat d/1 d/2 e/1')).to.equal('two\ntwo\ntwo\n');
+      expect(linkedPublished(one.dir)['d/1']).to.match(/ = d\/1 d\/2 e\/1$/);
+      const copies = one.stderr.split('\n').filter((line) => line.includes('conflict copy'));
+      expect(copies).to.have.length(1);
+    });
+
+    it('takes an edit of one name and a removal of another for no conflict', async () => {
+      await one.stop();
+      await shell(one.dir, 'echo more >> d/1; rm e/1; ln d/2 e/2');
+      await shell(two.dir, 'rm d/3');
+      await two.pushed();
+      one = await startAgent(url, one.dir, QUICK);
+      await one.pushed();
+      await agree();
+      expect(linkedPublished(two.dir)['d/1']).to.match(/ = d\/1 d\/2 e\/2$/);
+      expect(Object.keys(linkedPublished(two.dir))).to.deep.equal(['d', 'd/1', 'd/2', 'e', 'e/2', 'e/3']);
+      expect(one.stderr).not.to.contain('conflict');
+    });
+
+    it('leaves a volume that the real client finds in order', async () => {
+      const volume = await TestVolume.open(server, '/links-both');
+      try {
+        await check(url, volume);
+      } finally {
+        await volume.store.close();
+      }
+    });
+  });
 
   describe('edited on a mount', () => {
     let url: string;

@@ -212,8 +212,8 @@ export async function untilSame(
         try {
           last = differences(a(), b());
         } catch (error) {
-          // Something was removed between listing and reading.
-          if (codeOf(error) !== 'ENOENT' && codeOf(error) !== 'ESTALE') throw error;
+          // Something was removed or replaced between listing and reading.
+          if (!['ENOENT', 'ENOTDIR', 'ESTALE'].includes(codeOf(error) ?? '')) throw error;
           last = [String(error)];
         }
         return last.length === 0;
