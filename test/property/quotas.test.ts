@@ -11,7 +11,7 @@ const base = { ino: 0n, gid: 0, mtimeNs: 1_700_000_000_000_000_000n };
 
 /** One wish; numbers pick among what there is. */
 interface Wish {
-  readonly what: 'file' | 'directory' | 'remove' | 'resize' | 'move' | 'chown' | 'limit';
+  readonly what: 'file' | 'directory' | 'link' | 'remove' | 'resize' | 'move' | 'chown' | 'limit';
   readonly which: number;
   readonly where: number;
   readonly pages: number;
@@ -20,6 +20,8 @@ interface Wish {
 const wish: fc.Arbitrary<Wish> = fc.record({
   what: fc.constantFrom(
     'file',
+    'link',
+    'link',
     'directory',
     'directory',
     'remove',
@@ -71,8 +73,13 @@ function changeFor(
     case 'resize': {
       if (path === undefined || entry?.type !== 'file') return undefined;
       const size = BigInt(pages) * 4096n + 1n;
-      return volume.edit(path, { size, digest: `${size}` });
+      const change = volume.edit(path, { size, digest: `${size}` });
+      // A file with several names may get its contents in place, or leave the others.
+      return where % 2 === 0 ? { ...change, link: { kind: 'in-place' } } : change;
     }
+    case 'link':
+      if (path === undefined || entry?.type !== 'file') return undefined;
+      return { ...volume.make(to, entry), link: { kind: 'name', ino: entry.ino } };
     case 'chown':
       return path === undefined ? undefined : volume.edit(path, { uid: where % 3 });
     case 'move':
@@ -98,6 +105,7 @@ describe('quotas under any pushes', () => {
           let count = 0;
           for (const wishes of pushes) {
             const changes: PushChange[] = [];
+            const inodes = new Set<bigint>();
             for (const one of wishes) {
               if (one.what === 'limit') {
                 const directories = [...volume.tree].filter(([, { type }]) => type === 'directory');
@@ -107,11 +115,15 @@ describe('quotas under any pushes', () => {
               }
               const change = changeFor(volume, one, (count += 1));
               if (change === undefined) continue;
-              const isFree = touched(change).every((a) =>
-                changes.flatMap(touched).every((b) => !isAtOrBelow(a, b) && !isAtOrBelow(b, a)),
-              );
+              const inode = change.old?.ino ?? change.new?.ino ?? 0n;
+              const isFree =
+                (inode === 0n || !inodes.has(inode)) &&
+                touched(change).every((a) =>
+                  changes.flatMap(touched).every((b) => !isAtOrBelow(a, b) && !isAtOrBelow(b, a)),
+                );
               if (!isFree) continue;
               changes.push(change);
+              inodes.add(inode);
               // Something new in a directory that moves in the same push.
               if (one.what === 'move' && change.new?.type === 'directory') {
                 changes.push(

@@ -237,6 +237,9 @@ export class MemoryVolume {
     for (const { change, entry } of planned) {
       if (entry === undefined) this.tree.delete(change.path);
       else this.tree.set(change.path, entry);
+      if (entry === undefined || change.link?.kind !== 'in-place') continue;
+      // All names of the file have the new contents.
+      for (const [path, { ino }] of [...this.tree]) if (ino === entry.ino) this.tree.set(path, entry);
     }
     return givenUp;
   }
