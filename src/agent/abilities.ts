@@ -4,6 +4,7 @@ import type { ByteString } from '../codec/kv.ts';
 import type { Held } from '../reconcile/attributes.ts';
 import { codeOf } from './error.ts';
 import type { Layout } from './layout.ts';
+import { tryAcl } from './posix-acl.ts';
 import type { FsPort, SpecialKind } from './ports.ts';
 
 /** Which special files of the volume are wanted on disk. */
@@ -33,7 +34,12 @@ export function findAbilities(fs: FsPort, layout: Layout, { specialFiles, syncTi
     const refusal = isWanted ? triedNode(fs, layout, kind) : `--special-files ${specialFiles} leaves it out`;
     if (refusal !== undefined) refusals.set(kind, `a ${kind} is not shown: ${refusal}`);
   }
-  const held = { owners: canGiveAway(fs, layout), times: syncTimes, xattrs: takesXattrs(fs, layout) };
+  const held = {
+    owners: canGiveAway(fs, layout),
+    times: syncTimes,
+    xattrs: takes(fs, layout, tryXattr),
+    acls: takes(fs, layout, tryAcl),
+  };
   return { held, specialRefusal: (kind) => refusals.get(kind) };
 }
 
@@ -57,13 +63,17 @@ function canGiveAway(fs: FsPort, layout: Layout): boolean {
   return error === undefined;
 }
 
-function takesXattrs(fs: FsPort, layout: Layout): boolean {
+function takes(fs: FsPort, layout: Layout, set: (fs: FsPort, path: ByteString) => void): boolean {
   const at = `${layout.stage}/try-xattr`;
   const error = tried(fs, at, () => {
     fs.close('try xattr', fs.openNew('try xattr', at));
-    fs.setXattr('try xattr', at, 'user.etcd-etc-agent', 'try');
+    set(fs, at);
   });
   return error === undefined;
+}
+
+function tryXattr(fs: FsPort, path: ByteString): void {
+  fs.setXattr('try xattr', path, 'user.etcd-etc-agent', 'try');
 }
 
 /** Does something that may leave a name behind; returns what it threw. */

@@ -55,9 +55,12 @@ function argument(path: ByteString): string {
   return raw(path).toString('utf8');
 }
 
-/** Seconds as Node takes them. Node keeps microseconds: what is set is the time cut to a whole microsecond. */
+/**
+ * Seconds as Node takes them. Node keeps microseconds: what is set is the time cut to a whole microsecond. The half keeps
+ * the next lower one from being hit, as no double is exactly a microsecond of our days.
+ */
 function seconds(timeNs: bigint): number {
-  return Number(timeNs / 1000n) / 1e6;
+  return (Number(timeNs / 1000n) + 0.5) / 1e6;
 }
 
 function notSupported(call: string, path: ByteString): Error {

@@ -90,6 +90,7 @@ export class LinkSources {
         before.mtimeNs === entry.mtimeNs &&
         before.uid === entry.uid &&
         before.gid === entry.gid &&
+        before.acl === entry.acl &&
         sameXattrs(before.xattrs, entry.xattrs);
       if (!sameAttributes) continue;
       const source = this.#layout.inTree(this.#state.active, path);
@@ -113,8 +114,8 @@ export function ownCopy(state: LedgerState, layout: Layout, { path, entry }: Loc
   return { type: 'file', source, digest, seen, remembered: slot, copy: attributesOf(entry) };
 }
 
-function attributesOf({ mode, uid, gid, mtimeNs, xattrs = {} }: AncestorEntry): Attributes {
-  return { mode, uid, gid, mtimeNs, xattrs };
+function attributesOf({ mode, uid, gid, mtimeNs, xattrs = {}, acl = '' }: AncestorEntry): Attributes {
+  return { mode, uid, gid, mtimeNs, xattrs, acl };
 }
 
 /** What the publish makes of an item; a string says why it cannot be made now. */

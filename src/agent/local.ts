@@ -1,6 +1,6 @@
 /** The local side as the loop sees it: what looks have found and nobody has dealt with yet. */
 
-import { sameXattrs, type Held } from '../reconcile/attributes.ts';
+import { sameXattrs, withAcl, type Held } from '../reconcile/attributes.ts';
 import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import { asAgreed, withLacks } from './lacks.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
@@ -26,6 +26,8 @@ export class Local {
   readonly problems = new Map<Path, string>();
   /** Sockets, fifos and devices: carried, and shown as problems. */
   readonly #specials = new Set<Path>();
+  /** Names that have an ACL on disk. */
+  readonly #withAcl = new Set<Path>();
   /** Where inodes were that vanished from their paths, and what they were; moves are told by them. */
   readonly #vanished = new Map<bigint, { readonly path: Path; readonly slot: Slot }>();
 
@@ -52,11 +54,12 @@ export class Local {
   #noteHeld(): void {
     const { slots, ancestor, held: before } = this.#state;
     const now = this.#held;
-    if (before.owners === now.owners && before.times === now.times && before.xattrs === now.xattrs) return;
+    if ((Object.keys(now) as (keyof Held)[]).every((what) => before[what] === now[what])) return;
     const newly: Held = {
       owners: now.owners && !before.owners,
       times: now.times && !before.times,
       xattrs: now.xattrs && !before.xattrs,
+      acls: now.acls && !before.acls,
     };
     const agreed: [Path, Slot][] = [];
     for (const [path, slot] of slots.entries()) {
@@ -120,6 +123,11 @@ export class Local {
     this.problems.clear();
     for (const [path, reason] of look.problems) this.problems.set(path, reason);
     for (const path of this.#specials) this.problems.set(path, 'special files stay local');
+    for (const path of this.#withAcl) {
+      const agreed = this.#state.ancestor.get(path);
+      if (agreed !== undefined && (agreed.acl ?? '') !== this.#state.slots.get(path)?.acl)
+        this.problems.set(path, 'an ACL that was set here stays here: ACLs are set in the volume');
+    }
     return look.edits.size > 0 || this.adoptions.size > 0 || look.losers.length > 0;
   }
 
@@ -153,6 +161,8 @@ export class Local {
   #noteSpecial(path: Path, slot: Slot | undefined): void {
     if (slot?.type === 'other' && !this.#excluded(path)) this.#specials.add(path);
     else this.#specials.delete(path);
+    if (slot?.acl !== undefined && slot.acl !== '' && !this.#excluded(path)) this.#withAcl.add(path);
+    else this.#withAcl.delete(path);
   }
 
   /** The slot a path has, or is about to have. */
@@ -169,7 +179,9 @@ export class Local {
     if (ownLink(this.#state, path, slot) !== undefined) return ancestor;
     if (slot.type === 'other' || (ancestor === undefined && this.#onlyCarried(path, slot))) return ancestor;
     const entry = entryOfSlot(slot);
-    return entry?.type === 'file' ? { ...entry, ...this.inodeAt(path) } : entry;
+    if (entry === undefined) return undefined;
+    const known = withAgreedAcl(entry, slot, ancestor);
+    return known.type === 'file' ? { ...known, ...this.inodeAt(path) } : known;
   }
 
   /** The inode on disk that a path has or is about to have; `undefined` if that is no file, or one still to be made. */
@@ -250,6 +262,17 @@ export class Local {
     const slot = this.#state.slots.get(path);
     return sameSlotContent(slot, adoption.slot) && slot?.signature.ino === adoption.slot.signature.ino;
   }
+}
+
+/**
+ * A local entry with the ACLs that both sides agreed on. Where the disk has others, or has lost them, its group bits do
+ * not mean what the volume's do: a mask is never pushed as if somebody had changed the mode.
+ */
+function withAgreedAcl(entry: Entry, slot: Slot, agreed: Entry | undefined): Entry {
+  if (agreed === undefined || agreed.type !== entry.type) return entry;
+  const hasOthers = slot.acl !== undefined && slot.acl !== (agreed.acl ?? '');
+  const mode = hasOthers ? (entry.mode & ~0o070) | (agreed.mode & 0o070) : entry.mode;
+  return withAcl({ ...entry, mode }, agreed.acl);
 }
 
 /** Whether two directories have the same attributes on disk. */

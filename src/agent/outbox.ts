@@ -4,7 +4,7 @@ import createDebug from 'debug';
 
 import { escapeBytes, prefixRange } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
-import type { Held } from '../reconcile/attributes.ts';
+import { withAcl, type Held } from '../reconcile/attributes.ts';
 import type { Change } from '../reconcile/change.ts';
 import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import { findLinks } from '../reconcile/links.ts';
@@ -356,7 +356,8 @@ export class Outbox {
       return;
     }
     this.#lostInARow = 0;
-    const { entry, revision } = outcome;
+    const { revision } = outcome;
+    const entry = outcome.entry && this.#withAcl(outcome.entry, outcome.change);
     const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, outcome.change) ?? null]];
     this.#o.ledger.write([{ t: 'ancestor', entries }], false);
     const { old, link } = outcome.change;
@@ -368,6 +369,13 @@ export class Outbox {
       remote.noteOwn(revision, new Map());
     }
     for (const [one] of entries) this.#o.local.settle(one);
+  }
+
+  /** The planner knows of no ACLs: those of what is there stay, and what is new has most likely inherited what the disk shows. */
+  #withAcl(entry: Entry, { path, old, new: pushed }: Change): Entry {
+    if (old?.type === entry.type) return withAcl(entry, pushed?.acl);
+    const onDisk = this.#o.local.slotAt(path)?.acl;
+    return withAcl(entry, onDisk === '' ? undefined : onDisk);
   }
 
   /**

@@ -15,6 +15,7 @@
  */
 
 import type { ByteString } from '../codec/kv.ts';
+import type { AclText } from '../reconcile/acl-text.ts';
 import { sameXattrs, type Held } from '../reconcile/attributes.ts';
 import { parentOf, type Path, type Xattrs } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
@@ -28,6 +29,7 @@ import type { SeenAtTop } from './top-memory.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from './tree-stat.ts';
 import { applyXattrs, readXattrs } from './xattrs.ts';
+import { applyAcls } from './posix-acl.ts';
 
 /** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
 const SYNC_EACH_LIMIT = 20;
@@ -42,15 +44,17 @@ export interface Attributes {
   readonly mtimeNs: bigint;
   /** All of the namespace `user`; absent: as they are. */
   readonly xattrs?: Xattrs;
+  /** `''` for none; absent: as they are. */
+  readonly acl?: AclText;
 }
 
 /** What is to be known of an inode that is placed as it is. */
-type Remembered = Pick<Slot, 'xattrs' | 'lacks'>;
+type Remembered = Pick<Slot, 'xattrs' | 'acl' | 'lacks'>;
 
 /** The attributes that a slot has on disk. */
-export function attributesOnDisk({ signature, xattrs }: Slot): Attributes {
+export function attributesOnDisk({ signature, xattrs, acl }: Slot): Attributes {
   const { mode, uid, gid, mtimeNs } = signature;
-  return { mode, uid, gid, mtimeNs, ...(xattrs === undefined ? {} : { xattrs }) };
+  return { mode, uid, gid, mtimeNs, ...rememberedOf({ xattrs, acl }) };
 }
 
 /** What a path shall be in the next tree. */
@@ -326,7 +330,17 @@ class Publication {
     this.#fs.lutimes('utimes staged', path, attributes.mtimeNs);
   }
 
-  #setXattrs(path: ByteString, { xattrs }: Attributes): Remembered {
+  #setXattrs(path: ByteString, attributes: Attributes): Remembered {
+    return rememberedOf({ ...this.#setUserXattrs(path, attributes), acl: this.#setAcls(path, attributes) });
+  }
+
+  /** Sets ACLs, which the mode that is set afterwards completes; returns what is on disk then. */
+  #setAcls(path: ByteString, { acl, mode }: Attributes): AclText | undefined {
+    if (acl === undefined || !this.#context.held.acls) return undefined;
+    return applyAcls(this.#fs, path, acl === '' ? undefined : acl, mode) ? acl : '';
+  }
+
+  #setUserXattrs(path: ByteString, { xattrs }: Attributes): Remembered {
     if (xattrs === undefined || !this.#context.held.xattrs) return {};
     if (Object.keys(xattrs).length === 0 && this.#fs.listXattrs('list xattrs', path).length === 0)
       return { xattrs };
@@ -368,8 +382,7 @@ class Publication {
     if (wanted.type === 'directory' || wanted.type === 'symlink') {
       const { mode, uid, gid, mtimeNs } = wanted.attributes;
       const signature = { ino: 0n, size: 0n, ctimeNs: 0n, mode, uid, gid, mtimeNs };
-      const { xattrs } = wanted.attributes;
-      const rest = rememberedOf(wanted.remembered ?? (xattrs === undefined ? {} : { xattrs }));
+      const rest = rememberedOf(wanted.remembered ?? wanted.attributes);
       return wanted.type === 'directory'
         ? { type: 'directory', signature, ...rest }
         : { type: 'symlink', signature, target: wanted.target, ...rest };
@@ -461,7 +474,8 @@ class Publication {
     if (stat?.type !== 'directory') return;
     const { mode } = wanted.attributes;
     // Extended attributes take the right to write.
-    if (this.#context.held.xattrs && (stat.mode & 0o700) !== 0o700)
+    const { xattrs: takesXattrs, acls } = this.#context.held;
+    if ((takesXattrs || acls) && (stat.mode & 0o700) !== 0o700)
       this.#fs.chmod('open directory', at, stat.mode | 0o700);
     const xattrs = this.#setXattrs(at, wanted.attributes);
     this.#applied.set(at, withOwner(xattrs, this.#chown(at, wanted.attributes)));
@@ -761,8 +775,12 @@ class Publication {
 }
 
 /** What was found out of a slot, as its own fields. */
-function rememberedOf({ xattrs, lacks }: Remembered): Remembered {
-  return { ...(xattrs === undefined ? {} : { xattrs }), ...(lacks === undefined ? {} : { lacks }) };
+function rememberedOf({ xattrs, acl, lacks }: Partial<Record<keyof Remembered, unknown>>): Remembered {
+  return {
+    ...(xattrs === undefined ? {} : { xattrs }),
+    ...(acl === undefined ? {} : { acl }),
+    ...(lacks === undefined ? {} : { lacks }),
+  } as Remembered;
 }
 
 function withOwner(remembered: Remembered, owner: Owner | undefined): Remembered {

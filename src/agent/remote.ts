@@ -8,12 +8,13 @@ import { prefixRange } from '../codec/bytes.ts';
 import { DecodeError } from '../codec/error.ts';
 import { encodeKey } from '../codec/key.ts';
 import { decodeSetting } from '../codec/setting.ts';
-import { RemoteView, type RemoteFile } from '../reconcile/assemble.ts';
+import { RemoteView, type RemoteEntry, type RemoteFile } from '../reconcile/assemble.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import { HoldTracker } from '../reconcile/hold.ts';
 import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
 import type { Abilities } from './abilities.ts';
+import { AclRules } from './acl-rules.ts';
 import { isReservedTop } from './filter.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
 import { CompactedError } from './error.ts';
@@ -65,6 +66,7 @@ export class Remote {
   /** By inode; each is what the inode had at the revision of our own transaction, and says nothing of a later one. */
   readonly #known = new Map<bigint, KnownContent & { readonly revision: bigint }>();
   readonly #own = new Set<bigint>();
+  readonly #rules: AclRules;
   readonly #unfinished = new Map<Path, Unfinished>();
   /** Paths that show what was there before, because the volume's entry or a directory above it is broken. */
   readonly #lastGood = new Set<Path>();
@@ -85,6 +87,7 @@ export class Remote {
     this.#o = options;
     const { fs, layout, volume } = options;
     const index = (): InodeIndex => this.#index;
+    this.#rules = new AclRules(options.store, volume);
     this.stage = new Stage({ fs, layout, index, volume });
     this.#view = this.#newView();
     this.#holds = new HoldTracker(this.#index, (dentry) => this.#inView(dentry));
@@ -372,6 +375,7 @@ export class Remote {
       this.#touchedAgain(paths);
       return { waitMs: Math.min(MISSING_RETRY_MS, leftMs) };
     }
+    await this.#rules.learn(this.#aclIds(paths), head, signal);
     const changed = new Set<Path>();
     for (const path of paths) if (this.#take(path, results, nowMs)) changed.add(path);
     this.#revision = head;
@@ -447,10 +451,26 @@ export class Remote {
     return own.digest;
   }
 
+  *#aclIds(paths: Iterable<Path>): Iterable<string> {
+    for (const path of paths) {
+      const ids = this.#view.entries.get(path)?.aclIds;
+      if (ids !== undefined) yield ids;
+    }
+  }
+
+  /** An entry of the view as the tree has it: with ACLs in place of their ids. */
+  #withAcl<T extends RemoteEntry>(entry: T): T {
+    if (entry.aclIds === undefined) return entry;
+    const { aclIds, ...rest } = entry;
+    const acl = this.#rules.textOf(aclIds);
+    return (acl === undefined ? rest : { ...rest, acl }) as T;
+  }
+
   /** Takes one path over into the tree; true when its entry is another now. */
   #take(path: Path, results: ReadonlyMap<string, StageResult>, nowMs: number): boolean {
     const before = this.#tree.get(path);
-    const entry = this.#view.entries.get(path);
+    const shown = this.#view.entries.get(path);
+    const entry = shown === undefined ? undefined : this.#withAcl(shown);
     const problem = this.#view.problems.get(path)?.message;
     if (entry?.type !== 'file') this.#unfinished.delete(path);
     const refusal = entry?.type === 'special' ? this.#o.abilities.specialRefusal(entry.kind) : undefined;

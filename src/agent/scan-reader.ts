@@ -11,6 +11,7 @@ import { codeOf } from './error.ts';
 import type { Layout } from './layout.ts';
 import { carriedSlot, type Look } from './look.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
+import { readAcls } from './posix-acl.ts';
 import { QUIET_MS, Settling } from './settle.ts';
 import { signatureOf, type Slot } from './slot.ts';
 import { readXattrs } from './xattrs.ts';
@@ -120,10 +121,13 @@ export class ScanReader {
   }
 
   /** Those on disk, as part of a slot. */
-  #xattrs(path: Path, at: ByteString, look: Look): Pick<Slot, 'xattrs'> | 'unreadable' {
-    if (!this.#o.abilities.held.xattrs) return {};
+  #xattrs(path: Path, at: ByteString, look: Look): Pick<Slot, 'xattrs' | 'acl'> | 'unreadable' {
+    const { xattrs, acls } = this.#o.abilities.held;
     try {
-      return { xattrs: readXattrs(this.#o.fs, at) };
+      return {
+        ...(xattrs ? { xattrs: readXattrs(this.#o.fs, at) } : {}),
+        ...(acls ? { acl: readAcls(this.#o.fs, at) ?? '' } : {}),
+      };
     } catch (error) {
       look.problems.set(path, `its extended attributes cannot be read: ${codeOf(error) ?? String(error)}`);
       return 'unreadable';
@@ -132,10 +136,12 @@ export class ScanReader {
 
   /** Whether a directory has other extended attributes than its slot; they are read only after its ctime moved. */
   hasOtherXattrs(slot: Slot, at: ByteString, stat: FileStat): boolean {
-    if (!this.#o.abilities.held.xattrs || slot.signature.ctimeNs === stat.ctimeNs) return false;
+    const { xattrs, acls } = this.#o.abilities.held;
+    if (!(xattrs || acls) || slot.signature.ctimeNs === stat.ctimeNs) return false;
     if (this.#sameAt.get(at) === stat.ctimeNs) return false;
     try {
-      if (!sameXattrs(readXattrs(this.#o.fs, at), slot.xattrs)) return true;
+      if (xattrs && !sameXattrs(readXattrs(this.#o.fs, at), slot.xattrs)) return true;
+      if (acls && slot.acl !== undefined && (readAcls(this.#o.fs, at) ?? '') !== slot.acl) return true;
     } catch {
       // Closed to this agent: nothing is known of them.
     }

@@ -1,5 +1,6 @@
 /** What one name on disk holds: the signature that tells whether somebody touched it, and the content it had then. */
 
+import type { AclText } from '../reconcile/acl-text.ts';
 import type { Entry, Path, Xattrs } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import type { FileStat, SpecialKind } from './ports.ts';
@@ -26,6 +27,8 @@ interface SlotBase {
   readonly signature: Signature;
   /** On disk, where they can be held; absent: none, or not read. */
   readonly xattrs?: Xattrs;
+  /** The ACLs on disk, where they can be held; `''` for none, absent: not read. */
+  readonly acl?: AclText;
   readonly lacks?: Lacks;
 }
 

@@ -36,7 +36,12 @@ export interface RemoteFile {
   readonly contentKey: string;
 }
 
-export type RemoteEntry = RemoteFile | DirectoryEntry | SymlinkEntry | SpecialEntry;
+/** Ids of the access rule and of the default rule (`R` keys), with a colon between; absent: neither. */
+interface AclIds {
+  readonly aclIds?: string;
+}
+
+export type RemoteEntry = (RemoteFile | DirectoryEntry | SymlinkEntry | SpecialEntry) & AclIds;
 
 /** A path that is left out of the tree with all below it, and why. */
 export interface TreeProblem {
@@ -347,8 +352,18 @@ function attrOf(record: InodeRecord | undefined): Attr | undefined {
 function readEntry(ino: bigint, attr: Attr, record: InodeRecord, path: Path): Outcome {
   const { mode, uid, gid, mtimeNs } = attr;
   const xattrs = userXattrs(record);
+  const aclIds =
+    attr.accessAcl === 0 && attr.defaultAcl === 0 ? undefined : `${attr.accessAcl}:${attr.defaultAcl}`;
+  // Spelled out: most have neither, and V8 gives each set of fields a hidden class of its own.
+  const plain = { ino, mode, uid, gid, mtimeNs };
   const base =
-    xattrs === undefined ? { ino, mode, uid, gid, mtimeNs } : { ino, mode, uid, gid, mtimeNs, xattrs };
+    xattrs === undefined && aclIds === undefined
+      ? plain
+      : {
+          ...plain,
+          ...(xattrs === undefined ? {} : { xattrs }),
+          ...(aclIds === undefined ? {} : { aclIds }),
+        };
   switch (attr.type) {
     case 'directory':
       return { entry: { type: 'directory', ...base } };
@@ -398,6 +413,7 @@ export function sameRemoteEntry(a: RemoteEntry | undefined, b: RemoteEntry | und
     a.uid === b.uid &&
     a.gid === b.gid &&
     a.mtimeNs === b.mtimeNs &&
+    a.aclIds === b.aclIds &&
     sameXattrs(a.xattrs, b.xattrs);
   if (!sameBase) return false;
   switch (a.type) {

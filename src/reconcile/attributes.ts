@@ -1,5 +1,6 @@
 /** What an entry has besides its type and content: which of it counts, and how changes of it on both sides join. */
 
+import type { AclText } from './acl-text.ts';
 import type { Entry, Xattrs } from './entry.ts';
 
 /**
@@ -11,9 +12,10 @@ export interface Held {
   /** Modification times, when asked for: a change of them alone is a change then. */
   readonly times: boolean;
   readonly xattrs: boolean;
+  readonly acls: boolean;
 }
 
-export const NOTHING_HELD: Held = { owners: false, times: false, xattrs: false };
+export const NOTHING_HELD: Held = { owners: false, times: false, xattrs: false, acls: false };
 
 /** The permission bits that are compared: suid, sgid and sticky are remembered, not held by this side. */
 export const COMPARED_MODE = 0o777;
@@ -31,6 +33,7 @@ export function sameAttributes(a: Entry, b: Entry, held: Held): boolean {
   if (a.type !== 'symlink' && (a.mode & COMPARED_MODE) !== (b.mode & COMPARED_MODE)) return false;
   if (held.owners && !sameOwner(a, b)) return false;
   if (held.times && !sameTime(a, b)) return false;
+  if (held.acls && a.acl !== b.acl) return false;
   return !held.xattrs || sameXattrs(a.xattrs, b.xattrs);
 }
 
@@ -50,6 +53,13 @@ export function withXattrs(entry: Entry, xattrs: Xattrs | undefined): Entry {
   return rest;
 }
 
+/** An entry with other ACLs. */
+export function withAcl(entry: Entry, acl: AclText | undefined): Entry {
+  if (acl !== undefined) return { ...entry, acl };
+  const { acl: _none, ...rest } = entry;
+  return rest;
+}
+
 /**
  * A local entry with what this side does not hold taken from the volume's entry (design 4.4). What is new in the volume,
  * or of another type than there, has suid, sgid and sticky never, and extended attributes only if they are held.
@@ -57,7 +67,7 @@ export function withXattrs(entry: Entry, xattrs: Xattrs | undefined): Entry {
 export function carryOver(local: Entry, remote: Entry | undefined, held: Held): Entry {
   const isNew = remote === undefined || remote.type !== local.type;
   const xattrs = held.xattrs ? (local.xattrs ?? {}) : isNew ? undefined : remote.xattrs;
-  const entry = withXattrs(local, xattrs);
+  const entry = withAcl(withXattrs(local, xattrs), isNew ? undefined : remote.acl);
   if (remote === undefined) return { ...entry, mode: local.mode & COMPARED_MODE };
   const { uid, gid } = held.owners ? local : remote;
   const mode = (remote.mode & ~COMPARED_MODE) | (local.mode & COMPARED_MODE);
@@ -75,7 +85,7 @@ export function combine(a: Entry, l: Entry, r: Entry, content: 'local' | 'remote
   const { uid, gid } = held.owners && sameOwner(r, a) ? l : r;
   const time = held.times && content === 'remote' && sameTime(r, a) && base.type !== 'directory' ? l : base;
   return {
-    ...withXattrs(base, held.xattrs ? combineXattrs(a.xattrs, l.xattrs, r.xattrs) : r.xattrs),
+    ...withAcl(withXattrs(base, held.xattrs ? combineXattrs(a.xattrs, l.xattrs, r.xattrs) : r.xattrs), r.acl),
     ino: base.ino,
     uid,
     gid,

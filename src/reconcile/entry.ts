@@ -1,6 +1,7 @@
 /** A file, directory, symlink or special file as the reconciler sees it, and the equality that counts. */
 
 import type { ByteString } from '../codec/kv.ts';
+import type { AclText } from './acl-text.ts';
 import { NOTHING_HELD, sameAttributes, type Held } from './attributes.ts';
 
 export { COMPARED_MODE } from './attributes.ts';
@@ -21,6 +22,8 @@ interface EntryBase {
   readonly mtimeNs: bigint;
   /** Extended attributes of the namespace `user`; absent: none, or unknown, and then never pushed. */
   readonly xattrs?: Xattrs;
+  /** The volume's ACLs; absent: none. A local entry has those that both sides agreed on: this side does not change them. */
+  readonly acl?: AclText;
 }
 
 /** Values by name with its namespace. */

@@ -1,6 +1,6 @@
 /** Turns removals and additions of the same local inode into moves, whole directories at once where nothing else changed. */
 
-import { withXattrs } from './attributes.ts';
+import { withAcl, withXattrs } from './attributes.ts';
 import type { Change } from './change.ts';
 import { nameOf, parentOf, sameEntry, type Entry, type Path } from './entry.ts';
 import type { PushChange } from './push-change.ts';
@@ -140,6 +140,12 @@ function moveFiles(result: Map<Path, PushChange>, cameFrom: CameFrom): void {
 
 /** A move keeps the volume's inode, owner, extended attributes and the bits that this side does not hold. */
 function moved(old: Entry, now: Entry): Entry {
-  const { ino, uid, gid, xattrs } = old;
-  return { ...withXattrs(now, xattrs), ino, uid, gid, mode: (old.mode & ~0o777) | (now.mode & 0o777) };
+  const { ino, uid, gid, xattrs, acl } = old;
+  return {
+    ...withAcl(withXattrs(now, xattrs), acl),
+    ino,
+    uid,
+    gid,
+    mode: (old.mode & ~0o777) | (now.mode & 0o777),
+  };
 }

@@ -12,20 +12,23 @@ const OUT_OF_VIEW: ReadonlySet<string> = new Set(['.accesslog', '.config', '.sta
 const STAT_ALONE = { xattrs: false, times: false };
 
 /**
- * By path, in order: `file 644 0:0`, `fifo 600 0:0`, `char 644 0:0 259`, `file 644 0:0 user.k=v`. Symlinks are not
+ * By path, a byte string, in order: `file 644 0:0`, `fifo 600 0:0`, `char 644 0:0 259`, `file 644 0:0 user.k=v`. Symlinks are not
  * followed; times are cut to the microsecond, and directories have none.
  */
 export function attributesIn(dir: string, { xattrs, times } = STAT_ALONE): ShownTree {
   const lines: Record<string, string> = {};
+  const root = Buffer.from(dir).toString('latin1');
   const walk = (below: string): void => {
-    for (const name of readdirSync(join(dir, below)).sort()) {
+    for (const name of readdirSync(raw(join(root, below)), 'latin1').sort()) {
       if (below === '' && OUT_OF_VIEW.has(name)) continue;
       const path = join(below, name);
-      const stat = lstatSync(join(dir, path));
+      const at = join(root, path);
+      const stat = lstatSync(raw(at));
       const mode = stat.isSymbolicLink() ? '' : ` ${(stat.mode & 0o7777).toString(8)}`;
       const device = stat.isBlockDevice() || stat.isCharacterDevice() ? ` ${stat.rdev}` : '';
-      const held = xattrs && (stat.isFile() || stat.isDirectory()) ? xattrsOf(join(dir, path)) : '';
-      const time = times && !stat.isDirectory() ? ` ${Math.floor(stat.mtimeMs * 1000)}` : '';
+      const held = xattrs && (stat.isFile() || stat.isDirectory()) ? xattrsOf(at) : '';
+      const time =
+        times && !stat.isDirectory() ? ` ${lstatSync(raw(at), { bigint: true }).mtimeNs / 1000n}` : '';
       lines[path] = `${typeOf(stat)}${mode} ${stat.uid}:${stat.gid}${device}${held}${time}`;
       if (stat.isDirectory()) walk(path);
     }
@@ -34,15 +37,19 @@ export function attributesIn(dir: string, { xattrs, times } = STAT_ALONE): Shown
   return lines;
 }
 
-function xattrsOf(path: string): string {
+function raw(path: string): Buffer {
+  return Buffer.from(path, 'latin1');
+}
+
+function xattrsOf(at: string): string {
   const calls = native();
   if (calls === undefined) throw new Error('extended attributes cannot be read without the package koffi');
-  const at = Buffer.from(path).toString('latin1');
-  const names = calls.listXattrs(at).filter((name) => name.startsWith('user.'));
-  return names
-    .sort()
-    .map((name) => ` ${name}=${calls.getXattr(at, name)}`)
-    .join('');
+  const names = calls.listXattrs(at).filter((name) => /^(user|system\.posix_acl_)/.test(name));
+  const values = names.sort().map((name): string => {
+    const value = calls.getXattr(at, name) ?? '';
+    return ` ${name}=${name.startsWith('user.') ? value : Buffer.from(value, 'latin1').toString('hex')}`;
+  });
+  return values.join('');
 }
 
 function typeOf(stat: ReturnType<typeof lstatSync> & object): string {

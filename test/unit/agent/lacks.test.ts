@@ -88,7 +88,9 @@ describe('what a slot lacks', () => {
     const agreed = fileEntry('d', 0o644, { uid: 1, gid: 1, mtimeNs: 9n, xattrs: K });
     const found = slot({ uid: 0, gid: 0, xattrs: { 'user.l': 'w' } });
     expect(asAgreed(found, agreed, NOTHING_HELD)).to.deep.equal(found);
-    const entry = entryOfSlot(asAgreed(found, agreed, { owners: true, times: true, xattrs: true }));
+    const entry = entryOfSlot(
+      asAgreed(found, agreed, { owners: true, times: true, xattrs: true, acls: true }),
+    );
     expect(entry).to.deep.include({ uid: 1, gid: 1, mtimeNs: 9n, xattrs: { ...K, 'user.l': 'w' } });
   });
 });

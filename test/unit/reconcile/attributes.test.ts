@@ -7,7 +7,7 @@ import { sameEntry, type Entry, type Xattrs } from '../../../src/reconcile/entry
 import { reconcile } from '../../../src/reconcile/reconcile.ts';
 import { dirEntry, fileEntry, linkEntry } from '../../support/trees.ts';
 
-const ALL: Held = { owners: true, times: true, xattrs: true };
+const ALL: Held = { owners: true, times: true, xattrs: true, acls: true };
 
 interface Attributes {
   readonly content?: string;
