@@ -1,0 +1,126 @@
+/** A push of more than a transaction holds, as an agent that follows sees it, and what is left when it is killed. */
+
+import { expect } from 'chai';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { systemClock } from '../../src/agent/clock.ts';
+import { nodeFs } from '../../src/agent/fs.ts';
+import { layoutOf } from '../../src/agent/layout.ts';
+import { Ledger } from '../../src/agent/ledger.ts';
+import { Pusher } from '../../src/agent/push.ts';
+import { startAgent, type Agent } from '../support/agent.ts';
+import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { claimsOf, contentOf, directory, file, TestVolume, volumeThrough } from '../support/pushing.ts';
+import { recount } from '../support/recount.ts';
+import { stoppingStore } from '../support/stopping-store.ts';
+import { needTool } from '../support/tools.ts';
+import { until } from '../support/until.ts';
+import { detachedInodes, takeKeys } from '../support/volume-keys.ts';
+
+const FILES = 5_000;
+
+describe('a push of more than a transaction holds', function () {
+  this.timeout(120_000);
+  let server: EtcdServer;
+  let folder: string;
+  const agents: Agent[] = [];
+
+  before(async function () {
+    needTool(this, 'etcd');
+    server = await startEtcd();
+    folder = mkdtempSync(join(tmpdir(), 'big-push-'));
+  });
+  afterEach(async () => {
+    for (const agent of agents.splice(0)) await agent.kill();
+  });
+  after(async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await server?.stop();
+  });
+
+  const follow = async (url: string, name: string): Promise<Agent> => {
+    const dir = join(folder, name);
+    mkdirSync(dir, { recursive: true });
+    const agent = await startAgent(url, dir);
+    agents.push(agent);
+    return agent;
+  };
+
+  it(`shows ${FILES} new files below a new directory to an agent in one step`, async () => {
+    const volume = await TestVolume.format(server, {
+      name: 'one-step',
+      hashPrefix: false,
+      trashDays: 1,
+      blockSizeKiB: 64,
+    });
+    await volume.push(volume.make('edited', file('before\n')));
+    const to = await follow(volume.url, 'to');
+    const seen = new Set<number>();
+    const look = (): number => {
+      let count = 0;
+      try {
+        count = readdirSync(join(to.dir, '..data', 'new')).length;
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      }
+      seen.add(count);
+      return count;
+    };
+
+    const looking = setInterval(look, 2);
+    const { revisions } = await volume.push(
+      volume.make('new', directory()),
+      ...Array.from({ length: FILES }, (_, i) => volume.make(`new/file-${i}`, file(`content ${i}\n`))),
+      volume.edit('edited', file('after\n')),
+    );
+    expect(revisions).to.have.length(1);
+    await until('the other agent has all of it', () => look() === FILES, 60_000);
+    clearInterval(looking);
+    expect([...seen]).to.deep.equal([0, FILES]);
+    expect(readFileSync(join(to.dir, 'edited'), 'utf8')).to.equal('after\n');
+    expect(await recount(volume.store, volume.address.prefix)).to.deep.equal([]);
+    await volume.store.close();
+  });
+
+  it('that was killed leaves nothing behind once the agent has started again', async () => {
+    const volume = await TestVolume.format(server, {
+      name: 'killed',
+      hashPrefix: false,
+      trashDays: 1,
+      blockSizeKiB: 64,
+    });
+    await volume.push(volume.make('edited', file('before\n')));
+    const agent = await follow(volume.url, 'again');
+    await agent.kill();
+    // A push by this state that ends before it sets the names.
+    const claimed = claimsOf();
+    const stopping = stoppingStore(volume.store, 6, 'applied');
+    const through = await volumeThrough(volume.volume, stopping.store);
+    const changes = [
+      volume.edit('edited', file(new Uint8Array(300_000).fill(7))),
+      volume.make('n', directory()),
+      ...Array.from({ length: 60 }, (_, i) => volume.make(`n/${i}`, file(`content ${i}\n`))),
+    ];
+    const push = new Pusher(stopping.store, through, systemClock).push(changes, {
+      read: async (change, offset, length) => {
+        if (change.new?.type !== 'file') throw new Error('only files are read');
+        return contentOf(change.new).subarray(Number(offset), Number(offset) + length);
+      },
+      onClaim: claimed.note,
+    });
+    expect(await push.catch((error: unknown) => error)).to.be.instanceOf(Error);
+    expect(stopping.happened).to.equal(true);
+    expect(detachedInodes(volume.volume, await takeKeys(volume.store)).size).to.be.greaterThan(0);
+    const ledger = Ledger.open(nodeFs, layoutOf(Buffer.from(agent.dir).toString('latin1')));
+    ledger.write([{ t: 'claimed', slices: [...claimed.slices] }], true);
+    for (const hold of claimed.holds) ledger.write([{ t: 'claimed', hold }], true);
+    ledger.close();
+
+    await follow(volume.url, 'again');
+    const { prefix } = volume.address;
+    await until('nothing is left', async () => (await recount(volume.store, prefix)).length === 0, 20_000);
+    expect(detachedInodes(volume.volume, await takeKeys(volume.store)).size).to.equal(0);
+    await volume.store.close();
+  });
+});
