@@ -113,6 +113,27 @@ const cases: readonly Case[] = [
     q: [2, 1],
   },
   {
+    what: 'counts two directories that trade places',
+    pushes: [
+      (v) => [v.make('free/t', DIR), v.make('free/t/a', file(3)), v.make('q/in/f', file(8))],
+      (v) => [v.move('free/t', 'q/in'), v.move('q/in', 'free/t')],
+    ],
+    q: [6, 3],
+  },
+  {
+    what: 'counts a tree that moves over an empty directory, which takes its quota away',
+    pushes: [TREE, (v) => [v.move('free/t', 'q/in', { over: v.at('q/in') })]],
+    q: [11, 5],
+  },
+  {
+    what: 'counts a directory that leaves a tree which goes',
+    pushes: [
+      (v) => [v.make('q/in/deep', DIR), v.make('q/in/deep/f', file(2))],
+      (v) => [v.move('q/in/deep', 'free/deep'), v.remove('q/in')],
+    ],
+    q: [2, 1],
+  },
+  {
     what: 'counts a directory that goes, with its quota and all in it',
     pushes: [(v) => [v.make('q/in/f', file(2))], (v) => [v.remove('q/in/f'), v.remove('q/in')]],
     q: [2, 1],
