@@ -4,7 +4,15 @@ import type { Attr } from '../codec/attr.ts';
 import { decodeCounter, encodeCounter, encodeTimeCounter } from '../codec/counter.ts';
 import { decodeDelayedSlices, encodeDelayedSlices } from '../codec/delayed-slices.ts';
 import { DecodeError } from '../codec/error.ts';
-import { chunkRange, decodeKey, parentRange, TRASH_INO, xattrRange, type MetaKey } from '../codec/key.ts';
+import {
+  chunkRange,
+  decodeKey,
+  dentryRange,
+  parentRange,
+  TRASH_INO,
+  xattrRange,
+  type MetaKey,
+} from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { decodeFlocks, decodePlocks, encodeFlocks, encodePlocks } from '../codec/lock.ts';
 import { decodeSlices, encodeSlices } from '../codec/slice.ts';
@@ -16,8 +24,31 @@ import { refuseFixed, type Place, type Work } from './work.ts';
 /** Slices whose counts fit into one transaction. */
 const SLICES_AT_ONCE = 50;
 
-/** An entry of the trash goes for good (layout 11.2); the directory that it was in is not touched, as mounts do it. */
-export function purge(work: Work, place: Place, ino: bigint): void {
+/** A name, and the inode that it led to when it was found. */
+export interface PlacedInode {
+  readonly place: Place;
+  readonly ino: bigint;
+}
+
+/** Asks for all at once what each of the names needs. */
+function expectNames({ draft }: Work, names: readonly PlacedInode[]): void {
+  draft.expect(
+    ...names.flatMap(({ place, ino }): MetaKey[] => [
+      { kind: 'attr', ino },
+      { kind: 'dentry', ...place },
+    ]),
+  );
+  const directories = names.filter(({ ino }) => draft.attr(ino)?.type === 'directory');
+  draft.expectRanges(...directories.map(({ ino }) => dentryRange(ino)));
+}
+
+/** Entries of the trash go for good (layout 11.2); the directory that they were in is not touched, as mounts do it. */
+export function purgeAll(work: Work, names: readonly PlacedInode[]): void {
+  expectNames(work, names);
+  for (const { place, ino } of names) purge(work, place, ino);
+}
+
+function purge(work: Work, place: Place, ino: bigint): void {
   const { draft, accounting } = work;
   draft.expect({ kind: 'dentry', ...place }, { kind: 'attr', ino });
   const dentry = draft.dentry(place.parent, place.name);
@@ -96,19 +127,10 @@ export function fenceDetached(work: Work, root: bigint): void {
 }
 
 /** Some names of a tree that was never attached go with their inodes: what is below others before them. */
-export function dropDetached(
-  work: Work,
-  root: bigint,
-  names: readonly { readonly place: Place; readonly ino: bigint }[],
-): void {
+export function dropDetached(work: Work, root: bigint, names: readonly PlacedInode[]): void {
   const { draft } = work;
   requireDetached(work, root);
-  draft.expect(
-    ...names.flatMap(({ place, ino }): MetaKey[] => [
-      { kind: 'attr', ino },
-      { kind: 'dentry', ...place },
-    ]),
-  );
+  expectNames(work, names);
   for (const { place, ino } of names) {
     const dentry = draft.dentry(place.parent, place.name);
     if (dentry?.ino !== ino) continue;
@@ -179,6 +201,29 @@ export function releaseFile({ draft }: Work, ino: bigint, length: bigint): boole
   const isLast = left.length === 0 && chunks.length === 1;
   if (isLast) draft.delete(file);
   return !isLast;
+}
+
+/** The same for several small files; those of which something is left. */
+export function releaseFiles<F extends { readonly ino: bigint; readonly length: bigint }>(
+  work: Work,
+  files: readonly F[],
+): F[] {
+  const { draft } = work;
+  draft.expect(
+    ...files.flatMap(({ ino, length }): MetaKey[] => [
+      { kind: 'deletedFile', ino, length },
+      { kind: 'attr', ino },
+    ]),
+  );
+  const ranges = files.map(({ ino }) => chunkRange(ino));
+  draft.expectRanges(...ranges);
+  const records = ranges
+    .flatMap((range) => draft.readRange(range).slice(0, 1))
+    .flatMap(({ value }) => decodeSlices(value));
+  draft.expect(
+    ...records.filter(({ id }) => id !== 0n).map(({ id, size }): MetaKey => ({ kind: 'sliceRef', id, size })),
+  );
+  return files.filter(({ ino, length }) => releaseFile(work, ino, length));
 }
 
 /** Takes references of the slices of one `L` key away, as many as fit. Whether something is left. */

@@ -2,14 +2,9 @@
 
 import { ROOT_INO, TRASH_INO } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
+import type { PlacedInode } from './cleanup-operations.ts';
 import { hourOfTrashName } from './trash.ts';
 import type { SliceName, VolumeFacts } from './volume-facts.ts';
-import type { Place } from './work.ts';
-
-export interface PlacedInode {
-  readonly place: Place;
-  readonly ino: bigint;
-}
 
 /** One thing to do; each is decided again on what is stored when it is done, so a job may be old. */
 export type Job =

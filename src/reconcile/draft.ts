@@ -94,6 +94,12 @@ export class Draft {
     if (unknown.length > 0) throw new Unanswered({ keys: unknown, ranges: [] });
   }
 
+  /** The same for ranges. */
+  expectRanges(...ranges: readonly KeyRange[]): void {
+    const unknown = ranges.filter((range) => this.#view.range(range) === 'unknown');
+    if (unknown.length > 0) throw new Unanswered({ keys: [], ranges: unknown });
+  }
+
   /** The value of a key as this transaction leaves it; compared. */
   get(key: MetaKey): Uint8Array | undefined {
     const name = encodeKey(key);

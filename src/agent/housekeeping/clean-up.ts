@@ -9,18 +9,14 @@ import {
   dropUnnamed,
   fenceDetached,
   hasLock,
-  purge,
+  purgeAll,
   purgeHour,
   releaseDelayed,
   releaseFile,
-} from '../../reconcile/cleanup-operations.ts';
-import {
-  planCleanup,
-  planSlices,
-  unnamedBlocks,
-  type Job,
+  releaseFiles,
   type PlacedInode,
-} from '../../reconcile/cleanup.ts';
+} from '../../reconcile/cleanup-operations.ts';
+import { planCleanup, planSlices, unnamedBlocks, type Job } from '../../reconcile/cleanup.ts';
 import type { VolumeFacts } from '../../reconcile/volume-facts.ts';
 import type { Work } from '../../reconcile/work.ts';
 import { safeRevision } from './age.ts';
@@ -61,10 +57,13 @@ export interface CleanupOptions {
 }
 
 /** Names that go in one transaction. */
-const NAMES_AT_ONCE = 10;
+const NAMES_AT_ONCE = 18;
 const LOCKS_AT_ONCE = 50;
-/** Files whose references are taken away at once. */
-const PARALLEL = 8;
+/** Small files whose references go in one transaction, and such transactions under way at once. */
+const FILES_AT_ONCE = 18;
+const PARALLEL = 6;
+/** Slices of a small file. */
+const FEW_SLICES = 2;
 
 export async function cleanUp(context: CleanupContext, options: CleanupOptions): Promise<CleanupReport> {
   const { store, volume, clock, signal } = context;
@@ -162,9 +161,7 @@ class CleanupRun {
         report.sessions += await this.#dropSession(job.sid, job.expiry);
         break;
       case 'trash':
-        report.trashEntries += await this.#runMany(job.names, (work, names) => {
-          for (const { place, ino } of names) purge(work, place, ino);
-        });
+        report.trashEntries += await this.#runMany(job.names, purgeAll);
         break;
       case 'hour':
         report.trashHours += await this.#run(`.trash/${job.name}`, (work) =>
@@ -202,11 +199,37 @@ class CleanupRun {
   /** The data of files that this run took the inode of: nobody else has to wait for an hour. */
   async deleteOwn(): Promise<void> {
     const files = this.#deleted.splice(0);
-    for (let at = 0; at < files.length; at += PARALLEL) {
-      const some = files.slice(at, at + PARALLEL);
-      const done = await Promise.all(some.map((file) => this.#deleteData(file)));
+    const groups: DeletedFile[][] = [];
+    const small: DeletedFile[] = [];
+    for (const file of files) {
+      if (!this.#isSmall(file)) groups.push([file]);
+      else if (small.push(file) === FILES_AT_ONCE) groups.push(small.splice(0));
+    }
+    if (small.length > 0) groups.push(small);
+    for (let at = 0; at < groups.length; at += PARALLEL) {
+      const some = groups.slice(at, at + PARALLEL);
+      const done = await Promise.all(some.map((group) => this.#deleteTogether(group)));
       this.#report.files += done.reduce((sum, one) => sum + one, 0);
     }
+  }
+
+  #isSmall({ ino }: DeletedFile): boolean {
+    const chunks = [...(this.#facts.chunks.get(ino)?.values() ?? [])];
+    return chunks.length <= 1 && chunks.every(({ value }) => value.length <= FEW_SLICES);
+  }
+
+  /** In one transaction, and one by one where that does not work or leaves something. */
+  async #deleteTogether(files: readonly DeletedFile[]): Promise<number> {
+    const [first] = files;
+    if (files.length === 1 && first !== undefined) return this.#deleteData(first);
+    let more = new Set<DeletedFile>();
+    const { outcome } = await transact(this.#context, (work) => {
+      more = new Set(releaseFiles(work, files));
+    });
+    const left = outcome === 'done' ? [...more] : files;
+    let done = files.length - left.length;
+    for (const file of left) done += await this.#deleteData(file);
+    return done;
   }
 
   async #dropSession(sid: bigint, expiry: bigint): Promise<number> {

@@ -36,7 +36,7 @@ export async function sweep(
     if ((await setCount(context, slice, count - 1n)) !== undefined) report.counts += 1;
     else report.left.push(`slice ${slice.id} is counted too low`);
   }
-  for (const slice of dead) if (await deleteSlice(context, slice)) report.slices += 1;
+  report.slices += await deleteSlices(context, dead);
   for (const slice of redundant) if (await deleteCount(context, slice)) report.counts += 1;
   for (const slice of forgotten) {
     const modRevision = await setCount(context, slice, -1n);
@@ -137,6 +137,52 @@ async function deleteCount(
   const result = await store.commit({ compares, ops: [{ type: 'delete', key }] }, signal);
   if (result.outcome === 'lost') requireGuard(guard, result.current);
   return result.outcome === 'committed';
+}
+
+/** Small slices together, and one by one where that does not work. How many were deleted. */
+async function deleteSlices(context: CleanupContext, slices: readonly CountedSlice[]): Promise<number> {
+  const { store, volume, guard, signal } = context;
+  const { blockSizeBytes } = volume.setting;
+  const blocksOf = ({ id, size }: SliceName): ByteString[] =>
+    keysOfSlice(volume.blocks, id, size, blockSizeBytes);
+  let deleted = 0;
+  let batch: CountedSlice[] = [];
+  let keys = 0;
+  const flush = async (): Promise<void> => {
+    const some = batch;
+    batch = [];
+    keys = 0;
+    if (some.length === 0) return;
+    const counts = some.map((slice) => ({ key: volume.keyOf(countKey(slice)), slice }));
+    const result = await store.commit(
+      {
+        compares: [...guard, ...counts.map(({ key, slice }) => ({ key, modRevision: slice.modRevision }))],
+        ops: [...counts.map(({ key }) => key), ...some.flatMap(blocksOf)].map((key) => ({
+          type: 'delete',
+          key,
+        })),
+      },
+      signal,
+    );
+    if (result.outcome === 'committed') {
+      deleted += some.length;
+      return;
+    }
+    requireGuard(guard, result.current);
+    for (const slice of some) if (await deleteSlice(context, slice)) deleted += 1;
+  };
+  for (const slice of slices) {
+    const own = blocksOf(slice).length + 1;
+    if (own > AT_ONCE || !volume.data.besideMetadata) {
+      if (await deleteSlice(context, slice)) deleted += 1;
+      continue;
+    }
+    if (keys + own > AT_ONCE) await flush();
+    batch.push(slice);
+    keys += own;
+  }
+  await flush();
+  return deleted;
 }
 
 /**
