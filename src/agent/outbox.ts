@@ -183,6 +183,13 @@ export class Outbox {
       : inheritOwners(changes, (path) => remote.tree.get(path), remote.rootOwner);
   }
 
+  /** A path and the other names of its file: they show in the volume what the push does before it has its answer. */
+  #names(path: Path): Iterable<Path> {
+    const { ledger, local } = this.#o;
+    const disk = local.diskInode(path);
+    return disk === undefined ? [path] : new Set([path, ...ledger.state.pathsAgreedOn(disk)]);
+  }
+
   #withInode(change: Change): Change {
     const { path, new: entry } = change;
     return entry?.type === 'file' ? { ...change, new: { ...entry, ...this.#o.local.inodeAt(path) } } : change;
@@ -253,7 +260,7 @@ export class Outbox {
       agreedFile: (path) => this.#o.local.agreedFile(path),
       volumeFile: (ino) => volumeFile(remote, ino),
     });
-    for (const { path } of changes) this.#pushing.add(path);
+    for (const { path } of changes) for (const name of this.#names(path)) this.#pushing.add(name);
     const intents = changes.map(({ path, new: entry }) => [path, entry ?? null] as const);
     ledger.write([{ t: 'pushing', entries: intents }], false);
     const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(linked, {

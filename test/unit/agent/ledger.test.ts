@@ -22,6 +22,7 @@ function contents(state: LedgerState): unknown {
     slots: sorted(state.slots.entries()),
     stale: sorted(state.stale),
     ancestor: sorted(state.ancestor),
+    replaced: sorted(state.replaced),
     kept: sorted(state.kept),
     parked: sorted(state.parked),
     unadopted: [...state.unadopted].sort(),

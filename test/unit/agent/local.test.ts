@@ -11,6 +11,7 @@ import { NOTHING_HELD } from '../../../src/reconcile/attributes.ts';
 import { Local } from '../../../src/agent/local.ts';
 import type { Look } from '../../../src/agent/look.ts';
 import type { Slot } from '../../../src/agent/slot.ts';
+import { fileEntry } from '../../support/trees.ts';
 
 const FILE: Slot = {
   type: 'file',
@@ -66,4 +67,93 @@ describe('a look taken in', () => {
     expect(ledger.state.slots.get('f')).to.equal(undefined);
     expect(ledger.state.stale.get('f'), 'else the next look takes it for a new file').to.deep.equal(FILE);
   });
+});
+
+describe('the inode that a local file is in the volume', () => {
+  const state = (): { ledger: Ledger; local: Local; folder: string } => {
+    const folder = mkdtempSync(join(tmpdir(), 'local-'));
+    const layout = layoutOf(folder);
+    mkdirSync(layout.state);
+    const ledger = Ledger.open(nodeFs, layout);
+    const slots = [
+      ['f', FILE],
+      ['g', FILE],
+      ['h', { ...FILE, signature: { ...FILE.signature, ino: 8n } }],
+    ] as const;
+    const linked = fileEntry('d1', 0o644, { ino: 70n, nlink: 2 });
+    const ancestor = [
+      ['f', linked],
+      ['g', linked],
+      ['h', fileEntry('d1', 0o644, { ino: 80n })],
+    ] as const;
+    ledger.write([{ t: 'commit', tree: 'a', revision: 5n, slots, stale: [], ancestor }], false);
+    return { ledger, local: new Local(ledger, () => false, NOTHING_HELD), folder };
+  };
+  const file = (ino: bigint, digest = 'd1'): Slot => ({
+    type: 'file',
+    digest,
+    signature: { ...FILE.signature, ino },
+  });
+
+  const CASES: readonly {
+    readonly title: string;
+    readonly edits: Readonly<Record<string, Slot | undefined>>;
+    readonly inodes: Readonly<Record<string, string>>;
+  }[] = [
+    { title: 'untouched', edits: {}, inodes: { f: '70 x2', g: '70 x2', h: '80 x1' } },
+    {
+      title: 'edited in place: the same',
+      edits: { f: file(7n, 'd2'), g: file(7n, 'd2') },
+      inodes: { f: '70 x2', g: '70 x2' },
+    },
+    {
+      title: 'replaced: none, and the other name keeps it',
+      edits: { f: file(9n) },
+      inodes: { f: '0 x1', g: '70 x2' },
+    },
+    {
+      title: 'replaced and put back: the same',
+      edits: { f: file(7n) },
+      inodes: { f: '70 x2' },
+    },
+    {
+      title: 'one more name of a file with one: that of the other name',
+      edits: { i: file(8n) },
+      inodes: { h: '80 x2', i: '80 x2' },
+    },
+    {
+      title: 'linked over another file: that of the other name',
+      edits: { h: file(7n) },
+      inodes: { f: '70 x3', h: '70 x3' },
+    },
+    {
+      title: 'renamed: what it was where it left',
+      edits: { h: undefined, i: file(8n, 'd2') },
+      inodes: { i: '80 x1' },
+    },
+    {
+      title: 'a new file with two names: none, twice',
+      edits: { i: file(9n), j: file(9n) },
+      inodes: { i: '0 x2', j: '0 x2' },
+    },
+  ];
+
+  for (const { title, edits, inodes } of CASES) {
+    it(`${title}, after another start as well`, () => {
+      const { ledger, local, folder } = state();
+      try {
+        local.absorb(lookWith({ edits: new Map(Object.entries(edits)) }));
+        for (const one of [local, new Local(ledger, () => false, NOTHING_HELD)]) {
+          const found = Object.keys(inodes).map((path) => {
+            const { ino, nlink } = one.inodeAt(path);
+            return [path, `${ino} x${nlink}`];
+          });
+          expect(Object.fromEntries(found)).to.deep.equal(inodes);
+        }
+      } finally {
+        ledger.close();
+        rmSync(folder, { recursive: true });
+      }
+    });
+  }
 });

@@ -144,3 +144,19 @@ describe('a tree of slots', () => {
     expect([...tree.below('gone')]).to.deep.equal(['gone/f']);
   });
 });
+
+describe('a tree of slots', () => {
+  it('knows the names of an inode', () => {
+    const tree = new SlotTree();
+    const other: Slot = { ...FILE, signature: { ...FILE.signature, ino: 9n } };
+    for (const path of ['a', 'd/b', 'd/c']) tree.set(path, FILE);
+    tree.set('d', DIRECTORY);
+    expect(tree.namesOf(2n)).to.deep.equal(['a', 'd/b', 'd/c']);
+    tree.set('d/b', other);
+    tree.set('a', undefined);
+    expect(tree.namesOf(2n)).to.deep.equal(['d/c']);
+    expect(tree.namesOf(9n)).to.deep.equal(['d/b']);
+    tree.set('d/c', undefined);
+    expect(tree.namesOf(2n)).to.deep.equal([]);
+  });
+});
