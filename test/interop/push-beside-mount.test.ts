@@ -69,7 +69,7 @@ for (const trashDays of [1, 0]) {
       await until('the mount shows the new contents', () => textOf(join(dir, 'shared/f')) === 'two\n');
     });
 
-    it('unlinks and moves files that the mount hard linked, and refuses to replace their contents', async () => {
+    it('edits, unlinks and moves files that the mount hard linked', async () => {
       const dir = mount?.dir ?? '';
       mkdirSync(join(dir, 'links'));
       mkdirSync(join(dir, 'links/sub'));
@@ -77,13 +77,14 @@ for (const trashDays of [1, 0]) {
       linkSync(join(dir, 'links/a'), join(dir, 'links/b'));
       linkSync(join(dir, 'links/a'), join(dir, 'links/sub/c'));
       for (const path of ['links', 'links/sub', 'links/a', 'links/b', 'links/sub/c']) await made(path);
-      const { changes } = await volume.try([volume.edit('links/a', file('other\n'))]);
-      expect(changes[0]).to.include({ outcome: 'refused' });
+      await volume.push({ ...volume.edit('links/a', file('edited\n')), link: { kind: 'in-place' } });
+      for (const path of ['links/a', 'links/b', 'links/sub/c'])
+        await until(`${path} has the edit`, () => textOf(join(dir, path)) === 'edited\n');
       await volume.push(volume.remove('links/b'));
       await volume.push(volume.move('links/a', 'links/sub/a'));
-      expect(readFileSync(join(dir, 'links/sub/a'), 'utf8')).to.equal('linked\n');
+      expect(readFileSync(join(dir, 'links/sub/a'), 'utf8')).to.equal('edited\n');
       await volume.push(volume.remove('links/sub/a'));
-      expect(readFileSync(join(dir, 'links/sub/c'), 'utf8')).to.equal('linked\n');
+      expect(readFileSync(join(dir, 'links/sub/c'), 'utf8')).to.equal('edited\n');
       await volume.push(volume.remove('links/sub/c'));
     });
 
