@@ -26,6 +26,7 @@ import { encodeCounter, encodeTimeCounter } from '../../src/codec/counter.ts';
 import { decodeKey, TRASH_INO } from '../../src/codec/key.ts';
 import type { Kv } from '../../src/codec/kv.ts';
 import { decodeSlices } from '../../src/codec/slice.ts';
+import { runCommand } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, treeOfMount, type Mount } from '../support/juicefs.ts';
 import { attrOf } from '../support/meta.ts';
@@ -199,6 +200,31 @@ describe('gc', function () {
       slices: 0,
       files: 0,
     });
+  });
+
+  it('leaves what a killed mount had named and not stored yet, which fsck tells of, until it is removed', async () => {
+    volume = await TestVolume.format(server, { name: 'gc-writeback', trashDays: 0, blockSizeKiB: 64 });
+    mount = await juicefs.mount(volume.url, ['--heartbeat', '3', '--writeback', '--upload-delay', '1h']);
+    writeFileSync(path('late'), Buffer.alloc(100_000, 'late'));
+    const { store, volume: opened } = volume;
+    const { prefix } = volume.address;
+    const lines = async (): Promise<string[]> =>
+      (await recount(store, prefix)).filter((line) => !/^block .* is missing$/.test(line));
+    await until('what the mount did is counted', async () => (await lines()).length === 0);
+    await mount.kill();
+    mount = undefined;
+    const report = await clean(daysLater(1));
+    expect(report).to.deep.include({ sessions: 1, files: 0, slices: 0, blocks: 0, left: [] });
+    const later = daysLater(1);
+    const { findings } = await check(store, opened, later);
+    expect(findings.map(({ kind, path: at }) => `${kind} ${at}`)).to.deep.equal([
+      'block-missing /late',
+      'block-missing /late',
+    ]);
+    const removed = await runCommand(['rm', volume.url, '/late']);
+    expect(removed.code, removed.stderr).to.equal(0);
+    await clean(later);
+    await expectClean();
   });
 
   it('puts a count right that is too low, instead of deleting what is named', async () => {
