@@ -7,7 +7,8 @@ import { COMPARED_MODE, type Path, type SpecialEntry } from '../reconcile/entry.
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, LedgerState } from './ledger.ts';
 import type { Adoption } from './look.ts';
-import { attributesOnDisk, type Attributes, type Wanted } from './publish.ts';
+import { attributesOnDisk, type Attributes } from './attribute-writer.ts';
+import type { Wanted } from './publish.ts';
 import type { StagedFile, WantedContent } from './stage.ts';
 
 type RemoteFileEntry = AncestorEntry & { readonly type: 'file' };

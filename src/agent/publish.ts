@@ -15,11 +15,16 @@
  */
 
 import type { ByteString } from '../codec/kv.ts';
-import type { AclText } from '../reconcile/acl-text.ts';
-import { sameXattrs, type Held } from '../reconcile/attributes.ts';
-import { parentOf, type Path, type Xattrs } from '../reconcile/entry.ts';
-import type { Owner } from '../reconcile/owners.ts';
+import type { Held } from '../reconcile/attributes.ts';
+import { parentOf, type Path } from '../reconcile/entry.ts';
 import { targetInVolume, targetOnDisk } from '../reconcile/target.ts';
+import {
+  attributesOnDisk,
+  AttributeWriter,
+  rememberedOf,
+  type Attributes,
+  type Remembered,
+} from './attribute-writer.ts';
 import { codeOf } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
@@ -28,34 +33,11 @@ import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Signature, t
 import type { SeenAtTop } from './top-memory.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from './tree-stat.ts';
-import { applyXattrs, readXattrs } from './xattrs.ts';
-import { applyAcls } from './posix-acl.ts';
 
 /** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
 const SYNC_EACH_LIMIT = 20;
 
 const COPY_BYTES = 1 << 20;
-
-/** Attributes to give a staged inode. */
-export interface Attributes {
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly mtimeNs: bigint;
-  /** All of the namespace `user`; absent: as they are. */
-  readonly xattrs?: Xattrs;
-  /** `''` for none; absent: as they are. */
-  readonly acl?: AclText;
-}
-
-/** What is to be known of an inode that is placed as it is. */
-type Remembered = Pick<Slot, 'xattrs' | 'acl' | 'lacks'>;
-
-/** The attributes that a slot has on disk. */
-export function attributesOnDisk({ signature, xattrs, acl }: Slot): Attributes {
-  const { mode, uid, gid, mtimeNs } = signature;
-  return { mode, uid, gid, mtimeNs, ...rememberedOf({ xattrs, acl }) };
-}
 
 /** What a path shall be in the next tree. */
 export type Wanted = WantedEntry & { readonly remembered?: Remembered };
@@ -162,8 +144,7 @@ class Publication {
   readonly #opened = new Map<ByteString, number>();
   /** Staged contents as they were while nobody else could see them. */
   readonly #stagedAs = new Map<ByteString, Signature>();
-  /** What became of the attributes of what was staged or is a directory, by its place on disk. */
-  readonly #applied = new Map<ByteString, Remembered>();
+  readonly #attributes: AttributeWriter;
   readonly #serial: string;
   #counter = 0;
 
@@ -174,6 +155,7 @@ class Publication {
     this.#request = request;
     this.#active = context.ledger.state.active;
     this.#idle = this.#active === undefined ? 'a' : otherTree(this.#active);
+    this.#attributes = new AttributeWriter(context.fs, context.held);
     this.#serial = context.clock.nowNs().toString(36);
   }
 
@@ -308,7 +290,7 @@ class Publication {
   }
 
   #setStaged(path: ByteString, attributes: Attributes): void {
-    this.#setAttributes(path, attributes);
+    this.#attributes.write(path, attributes);
     const stat = this.#fs.lstat('lstat staged', path);
     if (stat !== undefined) this.#stagedAs.set(path, signatureOf(stat));
   }
@@ -319,48 +301,6 @@ class Publication {
       this.#fs.fsync('sync file', fd);
     } finally {
       this.#fs.close('sync file', fd);
-    }
-  }
-
-  #setAttributes(path: ByteString, attributes: Attributes): void {
-    // Before the mode, which may close the file to its owner.
-    const xattrs = this.#setXattrs(path, attributes);
-    this.#applied.set(path, withOwner(xattrs, this.#chown(path, attributes)));
-    this.#fs.chmod('chmod staged', path, attributes.mode & 0o777);
-    this.#fs.lutimes('utimes staged', path, attributes.mtimeNs);
-  }
-
-  #setXattrs(path: ByteString, attributes: Attributes): Remembered {
-    return rememberedOf({ ...this.#setUserXattrs(path, attributes), acl: this.#setAcls(path, attributes) });
-  }
-
-  /** Sets ACLs, which the mode that is set afterwards completes; returns what is on disk then. */
-  #setAcls(path: ByteString, { acl, mode }: Attributes): AclText | undefined {
-    if (acl === undefined || !this.#context.held.acls) return undefined;
-    return applyAcls(this.#fs, path, acl === '' ? undefined : acl, mode) ? acl : '';
-  }
-
-  #setUserXattrs(path: ByteString, { xattrs }: Attributes): Remembered {
-    if (xattrs === undefined || !this.#context.held.xattrs) return {};
-    if (Object.keys(xattrs).length === 0 && this.#fs.listXattrs('list xattrs', path).length === 0)
-      return { xattrs };
-    const refused = applyXattrs(this.#fs, path, xattrs);
-    if (Object.keys(refused).length === 0) return { xattrs };
-    const taken = Object.entries(xattrs).filter(([name]) => refused[name] === undefined);
-    return { xattrs: Object.fromEntries(taken), lacks: { xattrs: refused } };
-  }
-
-  /** Gives a name to its owner; returns the owner if that is not permitted. */
-  #chown(path: ByteString, { uid, gid }: Attributes): Owner | undefined {
-    if (!this.#context.held.owners) return undefined;
-    try {
-      this.#fs.lchown('chown', path, uid, gid);
-      return undefined;
-    } catch (error) {
-      // A user namespace does not know every owner.
-      const code = codeOf(error);
-      if (code === 'EPERM' || code === 'EINVAL') return { uid, gid };
-      throw error;
     }
   }
 
@@ -392,25 +332,23 @@ class Publication {
     const signature = signatureOf(stat);
     switch (wanted.type) {
       case 'file':
-        return { type: 'file', signature, digest: wanted.digest, ...this.#remembered(wanted, wanted.source) };
+        return {
+          type: 'file',
+          signature,
+          digest: wanted.digest,
+          ...this.#attributes.remembered(wanted.source, wanted.remembered),
+        };
       case 'special':
         return {
           type: 'special',
           signature,
           kind: wanted.kind,
           rdev: wanted.rdev,
-          ...this.#remembered(wanted, wanted.source),
+          ...this.#attributes.remembered(wanted.source, wanted.remembered),
         };
       case 'other':
         return { type: 'other', signature };
     }
-  }
-
-  /** What is known of something besides its signature: what was applied here, else what came with it. */
-  #remembered(wanted: Wanted, at: ByteString): Remembered {
-    const applied = this.#applied.get(at);
-    const lacks = applied?.lacks ?? wanted.remembered?.lacks;
-    return rememberedOf({ ...(applied ?? wanted.remembered), ...(lacks === undefined ? {} : { lacks }) });
   }
 
   // Step 3.
@@ -472,14 +410,7 @@ class Publication {
     const at = this.#layout.inTree(this.#idle, path);
     const stat = this.#statIdle('lstat directory', path);
     if (stat?.type !== 'directory') return;
-    const { mode } = wanted.attributes;
-    // Extended attributes take the right to write.
-    const { xattrs: takesXattrs, acls } = this.#context.held;
-    if ((takesXattrs || acls) && (stat.mode & 0o700) !== 0o700)
-      this.#fs.chmod('open directory', at, stat.mode | 0o700);
-    const xattrs = this.#setXattrs(at, wanted.attributes);
-    this.#applied.set(at, withOwner(xattrs, this.#chown(at, wanted.attributes)));
-    this.#fs.chmod('chmod directory', at, mode & 0o777);
+    this.#attributes.writeDirectory(at, wanted.attributes, stat.mode);
     this.#opened.delete(at);
   }
 
@@ -512,8 +443,7 @@ class Publication {
     if (wanted.type === 'symlink' && wanted.source === undefined) {
       const next = this.#stageName();
       fs.symlink('stage symlink', targetOnDisk(wanted.target, path), next);
-      this.#applied.set(at, withOwner({}, this.#chown(next, wanted.attributes)));
-      fs.lutimes('utimes symlink', next, wanted.attributes.mtimeNs);
+      this.#attributes.writeLink(next, wanted.attributes, at);
       this.#replace(path, at, old, next);
       return;
     }
@@ -530,9 +460,9 @@ class Publication {
       this.#copy(
         from,
         next,
-        typeof wanted.copy === 'object' ? wanted.copy : this.#attributesAt(from, source),
+        typeof wanted.copy === 'object' ? wanted.copy : this.#attributes.attributesAt(from, source),
       );
-      this.#applied.set(at, this.#applied.get(next) ?? {});
+      this.#attributes.moved(next, at);
     } else if (!this.#link(from, next)) {
       if (source.type !== 'file') {
         this.#problems.set(path, 'it belongs to another user, and the kernel lets nobody else link it');
@@ -540,7 +470,7 @@ class Publication {
       }
       const { state } = this.#context.ledger;
       if (old !== undefined && sameSlotContent(state.stale.get(path), state.slots.get(path))) return;
-      this.#copy(from, next, this.#attributesAt(from, source));
+      this.#copy(from, next, this.#attributes.attributesAt(from, source));
     }
     this.#replace(path, at, old, next);
   }
@@ -562,10 +492,6 @@ class Publication {
     }
   }
 
-  #attributesAt(at: ByteString, stat: FileStat): Attributes {
-    return this.#context.held.xattrs ? { ...stat, xattrs: readXattrs(this.#fs, at) } : stat;
-  }
-
   #copy(from: ByteString, to: ByteString, attributes: Attributes): void {
     const fs = this.#fs;
     const source = fs.openRead('copy', from);
@@ -582,7 +508,7 @@ class Publication {
       fs.close('copy', source);
       fs.close('copy', target);
     }
-    this.#setAttributes(to, attributes);
+    this.#attributes.write(to, attributes);
   }
 
   /** Gives an inode that is about to lose its name in the idle tree another one, so that a late write is found. */
@@ -610,7 +536,7 @@ class Publication {
     ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
     const kept = `${this.#layout.kept}/${name}`;
     if (this.#link(at, kept)) return;
-    this.#copy(at, kept, this.#attributesAt(at, stat));
+    this.#copy(at, kept, this.#attributes.attributesAt(at, stat));
   }
 
   #stageName(): ByteString {
@@ -709,17 +635,6 @@ class Publication {
     return targetInVolume(text, path, this.#layout.root);
   }
 
-  /** Whether somebody changed them since they were read. */
-  #hasOtherXattrs(at: ByteString, remembered: Remembered | undefined): boolean {
-    if (!this.#context.held.xattrs || remembered?.xattrs === undefined) return false;
-    try {
-      return !sameXattrs(readXattrs(this.#fs, at), remembered.xattrs);
-    } catch {
-      // Closed to this agent: then nothing is known of them.
-      return false;
-    }
-  }
-
   /** What the tree we worked on holds at these paths now. */
   #idleSlots(paths: readonly Path[]): [Path, Slot | null][] {
     const { state } = this.#context.ledger;
@@ -738,7 +653,10 @@ class Publication {
       }
       switch (wanted.type) {
         case 'directory':
-          return [path, { type: 'directory', signature, ...this.#remembered(wanted, at) }];
+          return [
+            path,
+            { type: 'directory', signature, ...this.#attributes.remembered(at, wanted.remembered) },
+          ];
         case 'symlink':
           return [
             path,
@@ -746,12 +664,21 @@ class Publication {
               type: 'symlink',
               signature,
               target: this.#targetIn(path, stat) ?? wanted.target,
-              ...this.#remembered(wanted, at),
+              ...this.#attributes.remembered(at, wanted.remembered),
             },
           ];
         case 'special': {
           const { kind, rdev, source } = wanted;
-          return [path, { type: 'special', signature, kind, rdev, ...this.#remembered(wanted, source) }];
+          return [
+            path,
+            {
+              type: 'special',
+              signature,
+              kind,
+              rdev,
+              ...this.#attributes.remembered(source, wanted.remembered),
+            },
+          ];
         }
         case 'other':
           return [path, { type: 'other', signature }];
@@ -760,31 +687,18 @@ class Publication {
           // the next look reads it again. Our own links and unlinks moved its ctime.
           const isOwnCopy = 'copy' in wanted && typeof wanted.copy === 'object';
           const seen = 'seen' in wanted ? wanted.seen : this.#stagedAs.get(wanted.source);
-          const rest = this.#remembered(wanted, isOwnCopy ? at : wanted.source);
+          const rest = this.#attributes.remembered(isOwnCopy ? at : wanted.source, wanted.remembered);
           const isEdited =
             seen !== undefined &&
             !isOwnCopy &&
             (!sameButCtime({ type: 'file', signature: seen, digest: '' }, stat) ||
-              this.#hasOtherXattrs(at, rest));
+              this.#attributes.hasOtherXattrs(at, rest));
           const { digest } = wanted;
           return [path, { type: 'file', signature: isEdited ? seen : signature, digest, ...rest }];
         }
       }
     });
   }
-}
-
-/** What was found out of a slot, as its own fields. */
-function rememberedOf({ xattrs, acl, lacks }: Partial<Record<keyof Remembered, unknown>>): Remembered {
-  return {
-    ...(xattrs === undefined ? {} : { xattrs }),
-    ...(acl === undefined ? {} : { acl }),
-    ...(lacks === undefined ? {} : { lacks }),
-  } as Remembered;
-}
-
-function withOwner(remembered: Remembered, owner: Owner | undefined): Remembered {
-  return owner === undefined ? remembered : { ...remembered, lacks: { ...remembered.lacks, owner } };
 }
 
 /** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */

@@ -9,6 +9,7 @@ import type { FsPort } from '../../../src/agent/ports.ts';
 import { entryOfSlot } from '../../../src/agent/slot.ts';
 import { NOTHING_HELD } from '../../../src/reconcile/attributes.ts';
 import type { Path, Xattrs } from '../../../src/reconcile/entry.ts';
+import { asNobody } from '../../support/nobody.ts';
 import { ServedDirectory, unflushedFs } from '../../support/served-directory.ts';
 import { dir, entryOf, file, type Node } from '../../support/tree-on-disk.ts';
 
@@ -71,6 +72,20 @@ describe('attributes on disk', () => {
     expect(xattrsAt(served, 'd/f')).to.deep.equal(K);
     expect((await served.lookUntilSettled()).edits).to.deep.equal([]);
   });
+
+  it('are set by who may not give files away, and closed files and directories are no obstacle', () =>
+    asNobody(async () => {
+      const served = await serve();
+      publish(served, { d: [dir(0o500), K], 'd/f': [file('f', 0o400), K], top: [file('t', 0o444), {}] });
+      publish(served, { d: [dir(0o500), { 'user.k': 'w' }], 'd/g': [file('g', 0), { 'user.g': 'g' }] });
+      expect(xattrsAt(served, 'd')).to.deep.equal({ 'user.k': 'w' });
+      expect(xattrsAt(served, 'd/f')).to.deep.equal(K);
+      expect(served.abilities.held.owners).to.equal(process.geteuid?.() === 0);
+      expect(xattrsOfEntry(served, 'd/g')).to.deep.equal({ 'user.g': 'g' });
+      served.catchUp();
+      expect((await served.lookUntilSettled()).edits).to.deep.equal([]);
+      await running.pop()?.remove();
+    }));
 
   it('of a directory change by the volume without a trace of what was', async () => {
     const served = await serve();
