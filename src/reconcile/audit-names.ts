@@ -314,10 +314,37 @@ function unnamedFindings(facts: VolumeFacts, ino: bigint, fact: Fact<Attr>, time
   const attr = fact.value;
   const base = { kind: 'orphan', ino } as const;
   const what = `no name leads to this ${attr.type}${attr.type === 'file' ? ` of ${attr.length} bytes` : ''}`;
-  if (attr.type === 'directory' && facts.list(ino).size > 0)
-    return [{ ...base, what: `${what}, which has entries` }];
+  if (attr.type === 'directory' && facts.list(ino).size > 0) {
+    const repair = attachment(facts, ino, fact, time);
+    return [{ ...base, what: `${what}, which has entries`, ...(repair === undefined ? {} : { repair }) }];
+  }
   const edits = removalOfUnnamed(facts, ino, fact, time);
   return [{ ...base, what, repair: { what: 'it is removed', edits, clear: [xattrRange(ino)] } }];
+}
+
+/** What gives a directory that has lost its name another one in the root: what is in it is somebody's. */
+function attachment(
+  facts: VolumeFacts,
+  ino: bigint,
+  fact: Fact<Attr>,
+  { nowNs }: AuditTime,
+): Repair | undefined {
+  const root = facts.attrs.get(ROOT_INO);
+  const name = `lost+found.${ino}`;
+  if (root === undefined || facts.list(ROOT_INO).has(name)) return undefined;
+  const times = { mtimeNs: nowNs, ctimeNs: nowNs };
+  return {
+    what: `it is named /${name}`,
+    edits: [
+      {
+        key: { kind: 'dentry', parent: ROOT_INO, name },
+        modRevision: 0n,
+        value: encodeDentry({ type: 'directory', ino }),
+      },
+      attrEdit(ino, fact, { parent: ROOT_INO }),
+      attrEdit(ROOT_INO, root, { ...times, nlink: root.value.nlink + 1 }),
+    ],
+  };
 }
 
 /** What takes an unnamed inode away. Data of a file await deletion then; the counters are counted anew afterwards. */

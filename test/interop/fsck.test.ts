@@ -100,6 +100,10 @@ describe('fsck', function () {
       put({ kind: 'parent', ino: linked.ino, parent: 1n }, encodeCounter(5n)),
       put({ kind: 'attr', ino: conf.ino }, encodeAttr({ ...conf.attr, parent: 77n })),
       put({ kind: 'attr', ino: 901n }, encodeAttr(attrOf('file', { length: 100n }))),
+      put({ kind: 'attr', ino: 903n }, encodeAttr(attrOf('directory', { nlink: 2, length: 4096n }))),
+      put({ kind: 'dirStat', ino: 903n }, encodeDirStat({ length: 0n, space: 4096n, inodes: 1n })),
+      put({ kind: 'dentry', parent: 903n, name: 'f' }, encodeDentry({ type: 'file', ino: 904n })),
+      put({ kind: 'attr', ino: 904n }, encodeAttr(attrOf('file', { parent: 903n }))),
       put({ kind: 'chunk', ino: 902n, index: 0 }, encodeSlices([record])),
       put({ kind: 'sliceRef', id: 900_001n, size: 5 }, encodeCounter(3n)),
       put({ kind: 'counter', name: 'usedSpace' }, encodeCounter(1n)),
@@ -110,7 +114,18 @@ describe('fsck', function () {
     const before = await run(false);
     expect(before.code).to.equal(5);
     expect(before.report.findings.map(({ kind }) => kind).sort()).to.deep.equal([
-      ...['counter', 'counter', 'dangling', 'leftover', 'nlink', 'nlink', 'orphan', 'parent', 'parent'],
+      ...[
+        'counter',
+        'counter',
+        'dangling',
+        'leftover',
+        'nlink',
+        'nlink',
+        'orphan',
+        'orphan',
+        'parent',
+        'parent',
+      ],
       ...['reference', 'statistics'],
     ]);
     const repaired = await run(true);

@@ -247,7 +247,6 @@ const DAMAGE: readonly Damage[] = [
         .put({ kind: 'attr', ino: 61n }, encodeAttr(attrOf('file', { length: 5n, parent: 60n })))
         .put({ kind: 'dentry', parent: 60n, name: 'f' }, encodeDentry({ type: 'file', ino: 61n })),
     found: ['orphan', 'counter', 'counter'],
-    left: ['orphan'],
   },
   {
     what: 'two directories in a circle',
