@@ -10,7 +10,7 @@ import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconci
 import { findLinks } from '../reconcile/links.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
-import { needsContent, type PushChange } from '../reconcile/push-change.ts';
+import { ancestorsOf, needsContent, type PushChange } from '../reconcile/push-change.ts';
 import { DecodeError, LimitError } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
@@ -144,7 +144,7 @@ export class Outbox {
   start(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
     if (this.#push !== undefined) return Infinity;
     const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
-    const due = this.#withOwners(changes, connection.remote);
+    const due = this.#withOwners(this.#withoutHalfWritten(changes), connection.remote);
     const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
     if (due.length === 0 && this.#o.parked.size === 0 && !tidies) return Infinity;
     if (leftMs > 0) return leftMs;
@@ -175,6 +175,28 @@ export class Outbox {
     this.#pushFailures += 1;
     this.#pushAfterMs = clock.monotonicMs() + (error instanceof LimitError ? REFUSED_RETRY_MS : pauseMs);
     log('warn', 'push failed', { reason: error instanceof Error ? error.message : String(error) });
+  }
+
+  /**
+   * A new directory waits for what is still being written below it, and with it all that belongs there: it reaches others
+   * in one step. What never settles counts as it is after a while, so this ends.
+   */
+  #withoutHalfWritten(changes: readonly Change[]): readonly Change[] {
+    const { local } = this.#o;
+    const unsettled = new Set([...local.busy].flatMap((path) => [...ancestorsOf(path)]));
+    if (unsettled.size === 0) return changes;
+    const waiting = new Set<Path>();
+    for (const { path, old, new: entry } of changes) {
+      const isNew = old === undefined && entry?.type === 'directory' && local.cameFrom(path) === undefined;
+      if (isNew && unsettled.has(path)) waiting.add(path);
+    }
+    const isIn = (directories: ReadonlySet<Path>, path: Path): boolean =>
+      directories.has(path) || [...ancestorsOf(path)].some((above) => directories.has(above));
+    // What moves there stays where it was until then.
+    const sources = new Set(
+      changes.flatMap(({ path }) => (isIn(waiting, path) ? (local.cameFrom(path) ?? []) : [])),
+    );
+    return changes.filter(({ path }) => !isIn(waiting, path) && !isIn(sources, path));
   }
 
   #withOwners(changes: readonly Change[], remote: Remote): readonly Change[] {

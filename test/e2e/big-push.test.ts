@@ -1,7 +1,16 @@
 /** A push of more than a transaction holds, as an agent that follows sees it, and what is left when it is killed. */
 
 import { expect } from 'chai';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '../../src/agent/clock.ts';
@@ -55,7 +64,7 @@ describe('a push of more than a transaction holds', function () {
       blockSizeKiB: 64,
     });
     await volume.push(volume.make('edited', file('before\n')));
-    const to = await follow(volume.url, 'to');
+    const to = await follow(volume.url, 'one-step');
     const seen = new Set<number>();
     const look = (): number => {
       let count = 0;
@@ -80,6 +89,34 @@ describe('a push of more than a transaction holds', function () {
     expect([...seen]).to.deep.equal([0, FILES]);
     expect(readFileSync(join(to.dir, 'edited'), 'utf8')).to.equal('after\n');
     expect(await recount(volume.store, volume.address.prefix)).to.deep.equal([]);
+    await volume.store.close();
+  });
+
+  it("shows a tree that was moved into one agent's directory to another in one step", async () => {
+    const volume = await TestVolume.format(server, {
+      name: 'moved-in',
+      hashPrefix: false,
+      trashDays: 1,
+      blockSizeKiB: 64,
+    });
+    await volume.push(volume.make('first', file('first\n')));
+    const [from, to] = [await follow(volume.url, 'from'), await follow(volume.url, 'to')];
+    const outside = join(folder, 'outside');
+    for (let i = 0; i < 400; i += 1) {
+      mkdirSync(join(outside, `${i % 7}`), { recursive: true });
+      writeFileSync(join(outside, `${i % 7}`, `file-${i}`), `content ${i}\n`);
+    }
+    renameSync(outside, join(from.dir, 'tree'));
+    const seen = new Set<number>();
+    const look = (): boolean => {
+      const count = readdirSync(join(to.dir, '..data', 'tree'), { recursive: true }).length;
+      seen.add(count);
+      return count === 407;
+    };
+    await until('the other agent has all of it', () => existsSync(join(to.dir, '..data', 'tree')) && look());
+    expect([...seen]).to.deep.equal([407]);
+    const { cutPush } = await from.until('nothing is pending', ({ pendingEdits }) => pendingEdits === 0);
+    expect(cutPush).to.equal(undefined);
     await volume.store.close();
   });
 
