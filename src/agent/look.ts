@@ -2,6 +2,8 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
+import { isAtOrBelow } from '../reconcile/push-change.ts';
+import type { LedgerState } from './ledger.ts';
 import type { FileStat } from './ports.ts';
 import { signatureOf, type Slot } from './slot.ts';
 
@@ -57,6 +59,23 @@ export function topsOf(look: Look): Map<Path, Adoption | undefined> {
 /** `mv` takes the inode along, `cp` makes another one. */
 export function adoptionOf(slot: Slot, source: ByteString, isMove: boolean): Adoption {
   return isMove ? { slot, source } : { slot, source, copy: true };
+}
+
+/** What a name of the active tree holds, with what this look has found there; busy paths are not known yet. */
+export function belowNow({ slots }: LedgerState, { edits }: Look, name: Path): Map<Path, Slot> {
+  const below = new Map<Path, Slot>();
+  for (const path of slots.below(name)) {
+    const slot = edits.has(path) ? edits.get(path) : slots.get(path);
+    if (slot !== undefined) below.set(path, slot);
+  }
+  for (const [path, slot] of edits) if (slot !== undefined && isAtOrBelow(path, name)) below.set(path, slot);
+  return below;
+}
+
+/** Whether something at or below a path has not settled. */
+export function isBusyBelow({ busy }: Look, path: Path): boolean {
+  for (const other of busy) if (isAtOrBelow(other, path)) return true;
+  return false;
 }
 
 export function carriedSlot(stat: FileStat): Slot {

@@ -5,7 +5,7 @@ import { join, type Path } from '../reconcile/entry.ts';
 import { isAtOrBelow } from '../reconcile/push-change.ts';
 import { isOwnName, topTarget, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
-import { adoptionOf, topsOf, type Adoption, type Look } from './look.ts';
+import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from './ports.ts';
 import { linkedTop } from './own-link.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
@@ -94,21 +94,19 @@ export class TopScanner {
     if (other !== '' && !other.includes('/') && state.slots.has(other)) {
       // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
       const isMove = !present.has(other);
-      const waiting = isMove ? [...look.busy].filter((path) => isAtOrBelow(path, other)) : [];
-      if (waiting.length > 0) {
+      const below = belowNow(state, look, other);
+      if (isMove && isBusyBelow(look, other)) {
         // Edits below it move with it once they have settled.
-        for (const path of [name, other, ...state.slots.below(other)]) look.busy.add(path);
+        for (const path of [name, other, ...below.keys()]) look.busy.add(path);
         return;
       }
       // `ln` and `cp -l` give the link itself a second name: what it leads to is meant.
       const isSecondName = fs.lstat('look top', layout.top(other))?.ino === stat.ino;
-      for (const path of [...state.slots.below(other)]) {
-        const slot = state.slots.get(path);
-        if (slot === undefined) continue;
+      for (const [path, slot] of below) {
         const source = layout.inTree(active, path);
         const to = name + path.slice(other.length);
         tops.set(to, adoptionOf(slot, source, isMove || isSecondName));
-        this.#keepLinked(state, to, slot, look);
+        this.keepLinked(state, to, slot, look);
         if (isMove) tops.set(path, undefined);
       }
       return;
@@ -276,7 +274,7 @@ export class TopScanner {
    * One of our own links that was moved into a real directory: once that is in the tree, the link is found there, and what
    * it leads to takes its place. Until then it is not removed.
    */
-  #keepLinked(state: LedgerState, path: Path, slot: Slot, look: Look): void {
+  keepLinked(state: LedgerState, path: Path, slot: Slot, look: Look): void {
     const moved = linkedTop(state, path, slot);
     if (moved === undefined || this.#o.fs.lstat('look top', this.#o.layout.top(moved)) !== undefined) return;
     for (const other of state.slots.below(moved)) look.busy.add(other);
@@ -289,7 +287,7 @@ export class TopScanner {
     if (slot !== undefined && sameKind(slot, stat) && slot.signature.ino === stat.ino) return true;
     if (stat.type === 'symlink') {
       const read = this.#reader.read(path, at, stat, look);
-      if (read !== undefined) this.#keepLinked(state, path, read, look);
+      if (read !== undefined) this.keepLinked(state, path, read, look);
       if (read !== undefined && sameSlotContent(read, slot)) return true;
     }
     const quietMs = stat.type === 'file' ? QUIET_MS.content + this.#o.settleMs : 0;

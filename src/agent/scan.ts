@@ -4,7 +4,15 @@ import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { otherTree, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
-import { adoptionOf, carriedSlot, type Adoption, type Extent, type Look } from './look.ts';
+import {
+  adoptionOf,
+  belowNow,
+  carriedSlot,
+  isBusyBelow,
+  type Adoption,
+  type Extent,
+  type Look,
+} from './look.ts';
 import type { FileStat, FsPort } from './ports.ts';
 import { linkedTop } from './own-link.ts';
 import { ScanReader, type ScannerOptions } from './scan-reader.ts';
@@ -312,18 +320,18 @@ export class Scanner {
     const [first] = path.split('/', 1);
     if (this.#o.fs.lstat('look top', this.#o.layout.top(first ?? path)) === undefined) return;
     const isMove = this.#o.fs.lstat('look top', this.#o.layout.top(top)) === undefined;
-    const below = [...state.slots.below(top)];
-    if (isMove && below.some((other) => look.busy.has(other))) {
+    const below = belowNow(state, look, top);
+    if (isMove && isBusyBelow(look, top)) {
       // Edits below it move with it once they have settled.
       look.edits.delete(path);
-      for (const other of [path, ...below]) look.busy.add(other);
+      for (const other of [path, ...below.keys()]) look.busy.add(other);
       return;
     }
-    for (const other of below) {
+    for (const [other, moved] of below) {
       const source = this.#o.layout.inTree(tree, other);
-      const moved = state.slots.get(other);
-      if (moved === undefined) continue;
-      look.adoptions.set(path + other.slice(top.length), adoptionOf(moved, source, isMove));
+      const to = path + other.slice(top.length);
+      look.adoptions.set(to, adoptionOf(moved, source, isMove));
+      this.#top.keepLinked(state, to, moved, look);
       if (isMove) look.adoptions.set(other, undefined);
     }
   }

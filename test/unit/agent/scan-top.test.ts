@@ -89,6 +89,12 @@ const CASES: readonly Case[] = [
     after: {},
   },
   {
+    title:
+      'a name that moves over a file in a directory that is removed then, while something else is published',
+    steps: ['mv other.conf conf.d/a.conf; rm -r conf.d; ln -s x link'],
+    after: { link: symlink('x') },
+  },
+  {
     title: 'a name that moves into a directory that is renamed then',
     steps: ['mv other.conf conf.d/moved; mv conf.d new'],
     after: { new: dir(), 'new/a.conf': file('one\n'), 'new/moved': file('other\n') },
@@ -171,6 +177,10 @@ describe('at the top of DIR', () => {
         for (let round = 0; hinted !== undefined && round < 4; round += 1) {
           await served.look(new Set([hinted]));
           served.clock.pass(700);
+          served.publish(VIEW);
+        }
+        for (let round = 0; round < 3; round += 1) {
+          await served.look();
           served.publish(VIEW);
         }
         for (let round = 0; round < 6; round += 1) {
