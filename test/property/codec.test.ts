@@ -303,7 +303,6 @@ describe('captured metadata', () => {
       case 'groupQuota':
         return 'quota';
       case 'setting':
-      case 'aclRule':
       case 'sessionInfo':
       case 'symlink':
       case 'xattr':
