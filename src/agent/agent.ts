@@ -24,7 +24,7 @@ import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
-import type { Extent, Look } from './look.ts';
+import { isBusyBelow, type Extent, type Look } from './look.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
 import type { Clock, FsPort } from './ports.ts';
@@ -331,6 +331,8 @@ export class Agent {
       if (!isPublished && !isLinked) unpublished.add(item.path);
     }
     for (const [path, adoption] of this.local.adoptions) {
+      // What has not settled below a name that goes would keep its directory.
+      if (adoption === undefined && isBusyBelow(this.local, path)) continue;
       if (!request.has(path) && !this.#isBlocked(path)) {
         request.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
       }

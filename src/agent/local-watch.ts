@@ -24,7 +24,7 @@ export class ChokidarWatch implements WatchPort {
     this.#ignoredDir = Buffer.from(stateDir, 'latin1').toString('utf8');
   }
 
-  async start(onHint: (dir: ByteString | undefined) => void, onError: (error: Error) => void): Promise<void> {
+  start(onHint: (dir: ByteString | undefined) => void, onError: (error: Error) => void): void {
     const watcher = watch(this.#root, {
       followSymlinks: false,
       ignoreInitial: true,
@@ -40,7 +40,9 @@ export class ChokidarWatch implements WatchPort {
       onHint(path === undefined || path.includes('\ufffd') ? undefined : pathFromText(path));
     });
     watcher.on('error', (error) => onError(error instanceof Error ? error : new Error(String(error))));
-    await new Promise<void>((resolve) => watcher.once('ready', resolve));
+    // Nobody waits for it: names that come and go meanwhile have kept it from ever being ready. What came before it was is
+    // found by a look everywhere.
+    watcher.once('ready', () => onHint(undefined));
   }
 
   async close(): Promise<void> {

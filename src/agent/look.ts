@@ -73,7 +73,7 @@ export function belowNow({ slots }: LedgerState, { edits }: Look, name: Path): M
 }
 
 /** Whether something at or below a path has not settled. */
-export function isBusyBelow({ busy }: Look, path: Path): boolean {
+export function isBusyBelow({ busy }: { readonly busy: ReadonlySet<Path> }, path: Path): boolean {
   for (const other of busy) if (isAtOrBelow(other, path)) return true;
   return false;
 }

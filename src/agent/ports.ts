@@ -219,8 +219,8 @@ export interface FsPort {
 
 /** Hints that something changed below a directory. A hint may be late, doubled or missing: the scan is the truth. */
 export interface WatchPort {
-  /** Resolves once the watches stand. `onHint` gets the directory (absolute byte string) to look at, or `undefined` for "anywhere". */
-  start(onHint: (dir: ByteString | undefined) => void, onError: (error: Error) => void): Promise<void>;
+  /** `onHint` gets the directory (absolute byte string) to look at, or `undefined` for "anywhere", as when the watches stand at last. */
+  start(onHint: (dir: ByteString | undefined) => void, onError: (error: Error) => void): void;
   close(): Promise<void>;
 }
 

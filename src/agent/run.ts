@@ -160,7 +160,7 @@ class Runner {
   }
 
   async run(): Promise<RunResult> {
-    if (!this.#o.once) await this.#startWatching();
+    if (!this.#o.once) this.#startWatching();
     this.#connecting = this.#connectAndFollow();
     this.#connecting.catch((error: unknown) => {
       if (this.#stop.signal.aborted) return;
@@ -203,9 +203,9 @@ class Runner {
     over.abort();
   }
 
-  async #startWatching(): Promise<void> {
+  #startWatching(): void {
     this.#watch = new ChokidarWatch(this.#layout.root, this.#layout.state);
-    await this.#watch.start(
+    this.#watch.start(
       (dir) => this.#onHint(dir),
       (error) => this.#onWatchError(error),
     );
