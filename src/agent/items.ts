@@ -86,6 +86,8 @@ export class LinkSources {
       const before = this.#state.ancestor.get(path);
       const slot = this.#state.slots.get(path);
       if (before?.type !== 'file' || slot?.type !== 'file' || slot.digest !== entry.digest) continue;
+      // Another inode with the same contents: the volume's is news there as well, or somebody put it there.
+      if (before.ino !== entry.ino || this.#state.replaced.has(path)) continue;
       const sameAttributes =
         (slot.signature.mode & COMPARED_MODE) === (entry.mode & COMPARED_MODE) &&
         before.mtimeNs === entry.mtimeNs &&

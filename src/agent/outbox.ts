@@ -117,15 +117,18 @@ export class Outbox {
   /** A push whose answer an earlier run did not live to see: what the volume has now was ours. */
   finishInterrupted(remote: Remote): void {
     const { ledger } = this.#o;
-    const { pushing } = ledger.state;
+    const { ancestor, pushing } = ledger.state;
     if (pushing.size === 0 || this.#push !== undefined) return;
     const agreed: [Path, AncestorEntry | null][] = [];
+    const same: [Path, FileEntry][] = [];
     for (const [path, intended] of pushing) {
       const now = remote.tree.get(path);
       const ours = intended === undefined ? now === undefined : now !== undefined && isOurs(intended, now);
       if (ours) agreed.push([path, now ?? null]);
+      if (ours && now?.type === 'file' && now.ino === ancestor.get(path)?.ino) same.push([path, now]);
     }
     ledger.write([{ t: 'ancestor', entries: agreed }, { t: 'pushed' }], false);
+    for (const [path, entry] of same) this.#agreeOnOtherNames(path, entry);
   }
 
   /** Whether the local change of a path was refused and nothing has changed since; `isNew`: the volume has news there. */

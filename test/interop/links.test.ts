@@ -57,6 +57,8 @@ const EDITS: readonly (readonly [what: string, command: string])[] = [
   ['edits it in place', 'echo more >> y'],
   ['replaces one name at the top', 'sed -i s/more/less/ z'],
   ['links over a name at the top', 'ln -f y z'],
+  ['makes two files of the same contents', 'for i in 1 2; do echo same > e/s$i; done'],
+  ['makes them one', 'echo same > e/s3; ln -f e/s3 e/s1; ln -f e/s3 e/s2'],
   ['copies a directory at the top with links', 'cp -al e h'],
   ['edits there', 'echo there >> h/x'],
 ];
