@@ -153,6 +153,8 @@ export class Planner {
     if (needsContent(change) && found.attr.type === 'file') {
       const prepared = this.#prepared(change);
       if (prepared.content?.appendTo !== undefined) {
+        // What was compared with the old digest is what the volume had then: any write since has moved the mtime.
+        if (found.attr.mtimeNs !== old.mtimeNs) throw new Stale('the contents were changed');
         const appended = { ...attributes, mtimeNs: wanted.mtimeNs };
         const attr = appendContent(this.#work, found, appended, prepared.content);
         return this.#withXattrs({ ino: found.ino, attr }, wanted, old.xattrs);

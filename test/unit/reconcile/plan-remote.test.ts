@@ -304,7 +304,7 @@ describe('planPush of what is appended', () => {
     records: readonly SliceRecord[],
     fields: Partial<Attr> = {},
   ): Plan {
-    const old = { ...FILE, ino: 7n, size: 100n };
+    const old = { ...FILE, ino: 7n, size: 100n, mtimeNs: 5n };
     const change: PushChange = { path: 'f', old, new: { ...old, size: 200n, digest: 'y', mtimeNs: 1n } };
     const content = { length: 200n, appendTo: 100n, chunks: [{ index: 0, records }] };
     const known = [
@@ -366,9 +366,9 @@ describe('planPush of what is appended', () => {
     expect(planOf(appended(whole, records, { flags: 1 })).givenUp[0]).to.include({ outcome: 'refused' });
   });
 
-  it('is stale where the file has another length or another name', () => {
+  it('is stale where the file has another length, another mtime or another name', () => {
     const records = [record(100, 100, 2n)];
-    for (const fields of [{ length: 101n }, { nlink: 2 }, { parent: 0n }])
+    for (const fields of [{ length: 101n }, { mtimeNs: 6n }, { nlink: 2 }, { parent: 0n }])
       expect(planOf(appended(whole, records, fields)).givenUp[0]).to.include({ outcome: 'stale' });
   });
 });
