@@ -3,7 +3,6 @@
 import { decodeKey, encodeKey, ROOT_INO } from '../codec/key.ts';
 import type { ByteString, Compare, StoreTransaction } from '../codec/kv.ts';
 import type { Setting } from '../codec/setting.ts';
-import { decodeSlices } from '../codec/slice.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { detachedTree, holdOf, type Hold } from '../reconcile/detached.ts';
 import {
@@ -13,7 +12,6 @@ import {
   type Plan,
   type Planned,
   type PlanRequest,
-  type Prepared,
 } from '../reconcile/plan-remote.ts';
 import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
 import { sliceIds } from '../reconcile/operations.ts';
@@ -27,7 +25,8 @@ import type { IdPool } from './id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
 import { buildHold, removeHold, type HoldContext } from './push-hold.ts';
 import type { ChangeOutcome, Claim, PushOptions, PushOutcome } from './push-outcome.ts';
-import { lostOnAccounts, writtenAt } from './push-verdict.ts';
+import { committedAfterAll, type Claimant } from './push-readback.ts';
+import { lostOnAccounts } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
 import { settingOf, type Volume } from './volume.ts';
 
@@ -86,7 +85,7 @@ export class PushRun {
   readonly #view: PushView;
   readonly #inline: boolean;
   /** What was claimed and stored for changes that have no outcome yet. */
-  readonly #prepared = new Map<PushChange, Prepared & { readonly content?: StoredContent }>();
+  readonly #prepared = new Map<PushChange, Claimant>();
   /** By path: ordering may have made one change of two. */
   readonly #outcomes = new Map<Path, ChangeOutcome>();
   readonly #revisions: bigint[] = [];
@@ -218,7 +217,13 @@ export class PushRun {
       if (ready !== undefined && planned.length < groups.flat().length) return 'unready';
       const result = planned.length === 0 ? undefined : await this.#send(transaction, ready);
       if (result?.outcome === 'lost') {
-        const revision = await this.#committedAfterAll(result, plan, ready);
+        const revision = await committedAfterAll(this.#context, {
+          result,
+          plan,
+          prepared: this.#prepared,
+          hold: ready?.hold.ino,
+          signal: this.#options.signal,
+        });
         this.#inDoubt = false;
         if (revision === undefined) {
           if (!lostOnAccounts(this.#view, this.#volume.prefix, transaction, result.current)) return 'lost';
@@ -447,71 +452,6 @@ export class PushRun {
     if (ready?.hold.built.has(encodeKey({ kind: 'attr', ino })) === true) return false;
     const key = this.#volume.keyOf({ kind: 'attr', ino });
     return !transaction.ops.some((op) => op.type === 'put' && op.key === key);
-  }
-
-  /**
-   * Whether an earlier attempt of a lost transaction had committed, and at which revision (design 4.4). `undefined` is
-   * only returned once it is certain that none did or that nothing of it is left.
-   */
-  async #committedAfterAll(
-    result: Extract<CommitResult, { outcome: 'lost' }>,
-    { transaction, planned }: ReadyPlan,
-    ready: Ready | undefined,
-  ): Promise<bigint | undefined> {
-    if (!result.ambiguous) return undefined;
-    const { signal } = this.#options;
-    if (ready !== undefined) {
-      // Only the transaction that sets the names takes the mark away, and nobody has forgotten it yet.
-      const mark = this.#volume.keyOf({ kind: 'detached', ino: ready.hold.ino });
-      const { kvs } = await this.#store.get([mark], signal === undefined ? {} : { signal });
-      if (kvs[0] !== undefined) return undefined;
-      return writtenAt(transaction, result.current) ?? result.revision;
-    }
-    if (await this.#isInPlace(planned)) return writtenAt(transaction, result.current) ?? result.revision;
-    // What was claimed for contents in place gets no attr.
-    const ino = planned.find(({ change, entry }) => {
-      const claimed = this.#prepared.get(change)?.ino;
-      return claimed !== undefined && claimed === entry?.ino;
-    })?.entry?.ino;
-    if (ino === undefined) return writtenAt(transaction, result.current);
-    const { kvs } = await this.#store.get([this.#volume.keyOf({ kind: 'attr', ino })], {
-      ...(this.#options.signal === undefined ? {} : { signal: this.#options.signal }),
-    });
-    // Nobody else writes the attr of an inode that we claimed before it has a name.
-    const created = kvs[0]?.createRevision;
-    if (created !== undefined) return created;
-    // It may have come and gone: then its blocks belong to whoever deletes the file's data.
-    await this.#keepBlocksOfDeleted(planned);
-    return undefined;
-  }
-
-  /** Whether an inode that was there has a slice of ours, swapped or appended: nobody else gives one to it. */
-  async #isInPlace(planned: readonly Planned[]): Promise<boolean> {
-    const { signal } = this.#options;
-    for (const { change, entry } of planned) {
-      const content = this.#prepared.get(change)?.content;
-      const [chunk] = content?.chunks ?? [];
-      const kind = change.link?.kind;
-      const isInPlace = kind === 'in-place' || kind === 'name-in-place' || content?.appendTo !== undefined;
-      if (!isInPlace || entry === undefined || chunk === undefined) continue;
-      const key = this.#volume.keyOf({ kind: 'chunk', ino: entry.ino, index: chunk.index });
-      const { kvs } = await this.#store.get([key], signal === undefined ? {} : { signal });
-      const found = kvs[0] === undefined ? [] : decodeSlices(kvs[0].value);
-      if (found.some(({ id }) => chunk.records.some((record) => record.id === id))) return true;
-    }
-    return false;
-  }
-
-  /** Forgets the blocks of contents that another client has already taken over for deletion. */
-  async #keepBlocksOfDeleted(planned: readonly Planned[]): Promise<void> {
-    for (const { change } of planned) {
-      const prepared = this.#prepared.get(change);
-      const content = prepared?.content;
-      if (prepared?.ino === undefined || content === undefined) continue;
-      const key = this.#volume.keyOf({ kind: 'deletedFile', ino: prepared.ino, length: content.length });
-      const { kvs } = await this.#store.get([key]);
-      if (kvs[0] !== undefined) this.#prepared.delete(change);
-    }
   }
 
   /** Nothing that has no outcome yet gets into the volume. */
