@@ -130,8 +130,8 @@ export class LedgerState {
    * note it is the slot's.
    */
   readonly replaced = new Map<Path, bigint>();
-  /** The same by inode: where it was, the last of several paths. */
-  readonly #left = new Map<bigint, Path>();
+  /** The same by inode: where it was. */
+  readonly #left = new Map<bigint, Set<Path>>();
   readonly kept = new Map<string, KeptRecord>();
   readonly mending = new Set<ByteString>();
   readonly unadopted = new Set<Path>();
@@ -253,23 +253,28 @@ export class LedgerState {
   /** The paths at which an inode on disk was agreed on. */
   *pathsAgreedOn(ino: bigint): Generator<Path> {
     for (const path of this.slots.namesOf(ino)) if (this.agreedInode(path) === ino) yield path;
-    for (const [path, replaced] of this.replaced) if (replaced === ino) yield path;
+    yield* this.#left.get(ino) ?? [];
   }
 
   /** The path at which an inode on disk was agreed on, and where another one or none is now. */
   leftBy(ino: bigint): Path | undefined {
-    return this.#left.get(ino);
+    return [...(this.#left.get(ino) ?? [])].at(-1);
   }
 
   #noteReplaced(path: Path, ino: bigint | undefined): void {
     const before = this.replaced.get(path);
     if (before === ino) return;
-    if (before !== undefined && this.#left.get(before) === path) this.#left.delete(before);
-    if (ino === undefined) this.replaced.delete(path);
-    else {
-      this.replaced.set(path, ino);
-      this.#left.set(ino, path);
+    if (before !== undefined) {
+      const paths = this.#left.get(before);
+      paths?.delete(path);
+      if (paths?.size === 0) this.#left.delete(before);
     }
+    if (ino === undefined) {
+      this.replaced.delete(path);
+      return;
+    }
+    this.replaced.set(path, ino);
+    this.#left.set(ino, (this.#left.get(ino) ?? new Set()).add(path));
   }
 
   #setSlot(path: Path, slot: Slot | undefined): void {
