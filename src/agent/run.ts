@@ -113,6 +113,8 @@ class Runner {
   #awake = false;
   readonly #watchErrors = new Set<string>();
   #failure: string | undefined;
+  /** Why the last turn could not read a store, though the volume is followed: its data may be in another one. */
+  #awayError: string | undefined;
   #lastScanMs = -Infinity;
   #lastStatusMs = -Infinity;
   #writtenStatus = '';
@@ -327,6 +329,7 @@ class Runner {
         waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#stop.signal));
       }
       this.#noteFailure(undefined);
+      this.#awayError = undefined;
     } catch (error) {
       if (this.#signal.aborted) return 0;
       if (error instanceof ConfigError) throw error;
@@ -334,6 +337,7 @@ class Runner {
       // The store or the disk failed: the published tree stays, and a later turn tries again.
       this.#everywhere = true;
       this.#noteFailure(error instanceof Error ? error.message : String(error));
+      this.#awayError = error instanceof UnavailableError ? error.message : undefined;
       await systemClock.sleep(FAILED_PAUSE_MS, this.#signal).catch(() => undefined);
     }
     if (this.#agent.settling) waitMs = Math.min(waitMs, SETTLE_LOOK_MS);
@@ -433,7 +437,8 @@ class Runner {
     const remote = this.#connection?.remote;
     const volume = this.#connection?.volume.setting.name;
     const gone = remote?.gone;
-    const storeError = this.#storeError ?? (gone === undefined ? undefined : `the volume is gone: ${gone}`);
+    const goneError = gone === undefined ? undefined : `the volume is gone: ${gone}`;
+    const storeError = this.#storeError ?? goneError ?? this.#awayError;
     const cut = this.#agent.lastCut;
     const facts = {
       version: 1 as const,

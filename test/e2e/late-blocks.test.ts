@@ -17,7 +17,6 @@ import type { PushChange } from '../../src/reconcile/push-change.ts';
 import { Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Collected, contentOf, file, TestVolume } from '../support/pushing.ts';
-import { until } from '../support/until.ts';
 
 /** Contents that a transaction does not take along. */
 const large = (letter: string): string => letter.repeat(300_000);
@@ -141,12 +140,13 @@ describe('blocks that come late', function () {
       await agent.until('it is ready', ({ ready }) => ready, 60_000);
       await there.kill('SIGKILL');
       const storeBlocks = await pushEarly(volume, [volume.make('meanwhile', file(large('m')))]);
-      await until('a turn failed', () => agent?.stderr.includes('turn failed') === true);
+      await agent.until('it says that it is away', ({ storeError }) => storeError !== undefined, 60_000);
       expect(readFileSync(join(dir, 'old'), 'utf8')).to.equal(large('n'));
       await there.start();
       await storeBlocks();
       await agent.until('it is shown', () => existsSync(join(dir, 'meanwhile')), 60_000);
       expect(readFileSync(join(dir, 'meanwhile'), 'utf8')).to.equal(large('m'));
+      await agent.until('it says nothing of it any more', ({ storeError }) => storeError === undefined);
     } finally {
       await volume.volume.close();
       await volume.store.close();
