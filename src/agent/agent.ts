@@ -330,7 +330,14 @@ export class Agent {
       const isLinked = item.entry?.type === 'file' && item.entry.nlink > 1;
       if (!isPublished && !isLinked) unpublished.add(item.path);
     }
+    const waiting = new Set<ByteString>();
     for (const [path, adoption] of this.local.adoptions) {
+      if (adoption !== undefined && (request.has(path) || this.#isBlocked(path)))
+        waiting.add(adoption.source);
+    }
+    for (const [path, adoption] of this.local.adoptions) {
+      // A moved name leaves its place only together with its arrival at the new one.
+      if (adoption === undefined && waiting.has(layout.inTree(state.active ?? 'a', path))) continue;
       // What has not settled below a name that goes would keep its directory.
       if (adoption === undefined && isBusyBelow(this.local, path)) continue;
       if (!request.has(path) && !this.#isBlocked(path)) {

@@ -90,7 +90,10 @@ export class TopScanner {
       return;
     }
     this.memory.noteLink(name, text);
-    const other = text.startsWith('..data/') ? text.slice('..data/'.length) : '';
+    const other = this.memory.nameNow(
+      text.startsWith('..data/') ? text.slice('..data/'.length) : '',
+      state.slots,
+    );
     if (other !== '' && !other.includes('/') && state.slots.has(other)) {
       // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
       const isMove = !present.has(other);
@@ -101,6 +104,7 @@ export class TopScanner {
         return;
       }
       // `ln` and `cp -l` give the link itself a second name: what it leads to is meant.
+      if (isMove) this.memory.noteRename(other, name);
       const isSecondName = fs.lstat('look top', layout.top(other))?.ino === stat.ino;
       for (const [path, slot] of below) {
         const source = layout.inTree(active, path);

@@ -31,6 +31,25 @@ export class TopMemory implements SeenAtTop {
   /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
   readonly files = new Set<bigint>();
 
+  /** By old name. A link that was moved on before the tree followed still has the old one in its text. */
+  readonly #renamed = new Map<ByteString, ByteString>();
+
+  noteRename(from: ByteString, to: ByteString): void {
+    this.#renamed.set(from, to);
+  }
+
+  /** The name in the tree of what a link with this name in its text led to when it was made. */
+  nameNow(name: ByteString, slots: { has(path: Path): boolean }): ByteString {
+    const seen = new Set<ByteString>();
+    let now = name;
+    for (let next: ByteString | undefined = name; next !== undefined && !seen.has(next);) {
+      seen.add(next);
+      now = next;
+      next = slots.has(next) ? undefined : this.#renamed.get(next);
+    }
+    return slots.has(now) ? now : name;
+  }
+
   inDirectory(name: ByteString, ino: bigint): Seen | undefined {
     const directory = this.#directories.get(name);
     return directory?.ino === ino ? directory.seen : undefined;

@@ -95,6 +95,11 @@ const CASES: readonly Case[] = [
     after: { link: symlink('x') },
   },
   {
+    title: 'a name that moves on before the tree has followed',
+    steps: ['mv other.conf second', 'mv second third'],
+    after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n'), third: file('other\n') },
+  },
+  {
     title: 'a name that moves into a directory that is renamed then',
     steps: ['mv other.conf conf.d/moved; mv conf.d new'],
     after: { new: dir(), 'new/a.conf': file('one\n'), 'new/moved': file('other\n') },
