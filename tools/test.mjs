@@ -6,7 +6,7 @@ import { ensureTools } from './ensure.mjs';
 import { cacheDir, findTool, projectDir } from './find.mjs';
 import { build, ensurePackages } from './packages.mjs';
 import { explain, runOpen } from './run.mjs';
-import { SUITES, TOOLS } from './suites.mjs';
+import { OLD_CLIENTS, SUITES, TOOLS } from './suites.mjs';
 
 const inCi = !['', '0', 'false'].includes(process.env.CI ?? '');
 
@@ -33,7 +33,8 @@ async function main() {
   );
   await ensurePackages();
   await build();
-  const missing = await ensureTools(TOOLS);
+  const interop = specs.some((spec) => spec.includes('test/interop/'));
+  const missing = await ensureTools(interop ? [...TOOLS, ...OLD_CLIENTS] : TOOLS);
   if (!canMount()) missing.push('/dev/fuse cannot be used here: a real mount needs it.');
   else if (process.getuid() === 0) missing.push(...(await ensureTools(['fusermount3'])));
   else if (findTool('fusermount3') === undefined) missing.push('fusermount3 is missing: install fuse3.');

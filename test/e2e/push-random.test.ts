@@ -7,17 +7,8 @@ import { VolumeTree } from '../../src/agent/volume-tree.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { directory, file, symlink, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
-
-/** A small generator with a seed (mulberry32), in [0, 1). */
-function randomFrom(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let t = Math.imul(state ^ (state >>> 15), 1 | state);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
+import { givenSeed } from '../support/seed.ts';
+import { Random } from '../support/random.ts';
 
 /** An entry that keeps its number wherever it is moved. */
 interface Item {
@@ -30,17 +21,17 @@ const NAMES = ['a', 'b', 'c', 'd', 'e'];
 
 class Editor {
   readonly model: Model;
-  readonly #random: () => number;
+  readonly #random: Random;
   #next: number;
 
-  constructor(model: Model, random: () => number) {
+  constructor(model: Model, random: Random) {
     this.model = new Map(model);
     this.#random = random;
     this.#next = 1 + Math.max(0, ...[...model.values()].map(({ id }) => id));
   }
 
   #pick<T>(list: readonly T[]): T | undefined {
-    return list[Math.floor(this.#random() * list.length)];
+    return list[Math.floor(this.#random.next() * list.length)];
   }
 
   /** A name in a directory, there or not. */
@@ -50,7 +41,7 @@ class Editor {
   }
 
   #make(): Entry {
-    const text = `text ${Math.floor(this.#random() * 1e6)}\n`;
+    const text = `text ${Math.floor(this.#random.next() * 1e6)}\n`;
     return this.#pick([file(text), file(''), directory(), directory(), symlink(text)]) ?? directory();
   }
 
@@ -71,7 +62,7 @@ class Editor {
     const place = this.#place();
     const item = model.get(place);
     const other = this.#pick([...model.keys()]);
-    const dice = this.#random();
+    const dice = this.#random.next();
     if (item === undefined) {
       if (dice < 0.6 || other === undefined) model.set(place, { id: this.#next++, entry: this.#make() });
       else if (!isWithin(place, other)) this.#relocate([[other, place]]);
@@ -181,11 +172,11 @@ describe('random pushes', function () {
   });
   after(async () => server?.stop());
 
-  const first = Number(process.env['SEED'] ?? 1);
-  const seeds = process.env['SEED'] === undefined ? [1, 2, 3, 4, 5, 6] : [first];
+  const given = givenSeed();
+  const seeds = given === undefined ? [1, 2, 3, 4, 5, 6] : [given];
   for (const seed of seeds) {
     it(`come out as the tree they were made from (SEED=${seed})`, async () => {
-      const random = randomFrom(seed);
+      const random = new Random(seed);
       const name = `random-${seed}`;
       const volume = await TestVolume.format(server, { name, trashDays: seed % 2, blockSizeKiB: 64 });
       try {
@@ -193,7 +184,7 @@ describe('random pushes', function () {
         let pushes = 0;
         while (pushes < 40) {
           const editor = new Editor(model, random);
-          for (let i = 0; i < 1 + random() * 8; i += 1) editor.step();
+          for (let i = 0; i < 1 + random.next() * 8; i += 1) editor.step();
           const changes = difference(model, editor.model);
           if (changes === undefined) continue;
           pushes += 1;

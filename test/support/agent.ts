@@ -176,7 +176,8 @@ export function mountedTree(dir: string): ShownTree {
   return shown(tree, (target) => target);
 }
 
-function shown(
+/** The tree in words; `targetOf` maps what a symlink holds. */
+export function shown(
   tree: ReadonlyMap<string, MountedEntry>,
   targetOf: (target: string, path: string) => string,
 ): ShownTree {
@@ -190,7 +191,7 @@ function shown(
 }
 
 /** The first differences of two trees, in words; empty when they are equal. */
-function differences(a: ShownTree, b: ShownTree): string[] {
+export function differences(a: ShownTree, b: ShownTree): string[] {
   const paths = [...new Set([...Object.keys(a), ...Object.keys(b)])].sort();
   return paths
     .filter((path) => a[path] !== b[path])

@@ -30,6 +30,7 @@ export interface MountedEntry {
   /** Four octal digits; a symlink has none. */
   readonly mode: string;
   readonly nlink: number;
+  readonly ino: bigint;
   /** Of a file: SHA-256 of its content in hex. Of a symlink: its target as a byte string. */
   readonly content: string;
   /** Nanoseconds. */
@@ -47,8 +48,12 @@ export class Juicefs {
    * Skips the calling suite or test loudly where the client cannot be had; throws in CI. `env`: variables of every run, such
    * as the passphrase of an encrypted volume.
    */
-  constructor(context: Context, env: Readonly<Record<string, string>> = {}) {
-    this.#binary = needTool(context, 'juicefs');
+  constructor(
+    context: Context,
+    env: Readonly<Record<string, string>> = {},
+    program: 'juicefs' | `juicefs-${string}` = 'juicefs',
+  ) {
+    this.#binary = needTool(context, program);
     this.#env = env;
   }
 
@@ -186,7 +191,7 @@ export function treeOfMount(dir: string): Map<string, MountedEntry> {
       const mode = Number(stat.mode & 0o7777n)
         .toString(8)
         .padStart(4, '0');
-      const base = { nlink: Number(stat.nlink), mtimeNs: stat.mtimeNs };
+      const base = { nlink: Number(stat.nlink), ino: stat.ino, mtimeNs: stat.mtimeNs };
       if (stat.isDirectory()) {
         tree.set(below, { ...base, type: 'directory', mode, content: '' });
         walk(below);

@@ -2,11 +2,22 @@
 
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { prefixRange } from '../../src/codec/bytes.ts';
+import type { ByteString } from '../../src/codec/kv.ts';
 import type { EtcdStore } from '../../src/agent/ports.ts';
 
 /** The revision of the whole store: any write by anyone moves it. */
 export async function storeRevision(store: EtcdStore): Promise<bigint> {
   return (await store.get(['nothing'])).revision;
+}
+
+/** The newest write among the metadata keys of one volume. */
+export async function volumeRevision(store: EtcdStore, prefix: ByteString): Promise<bigint> {
+  let newest = 0n;
+  await store.snapshot([prefixRange(prefix)], ({ modRevision }) => {
+    if (modRevision > newest) newest = modRevision;
+  });
+  return newest;
 }
 
 /** Inode and ctime of every name at the top of DIR and in both trees; those of the state directory are left out. */

@@ -6,7 +6,8 @@ import { findTool, projectDir } from '../../tools/find.mjs';
 
 export { projectDir };
 
-export type ToolName = 'etcd' | 'etcdctl' | 'nginx' | 'juicefs' | 'kubectl' | 'fusermount3' | 'python3';
+export type ToolName =
+  'etcd' | 'etcdctl' | 'nginx' | 'juicefs' | `juicefs-${string}` | 'kubectl' | 'fusermount3' | 'python3';
 
 /** True where a missing program is a failure and not a skip. */
 const inCi = process.env['CI'] !== undefined && !['', '0', 'false'].includes(process.env['CI']);

@@ -1,0 +1,185 @@
+/** Directories that show one volume and are written by turns: a plain one as the model, real mounts, and those of agents. */
+
+import { lstatSync, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { parentOf } from '../../src/reconcile/entry.ts';
+import { targetInVolume } from '../../src/reconcile/target.ts';
+import { shown, startAgent, type Agent, type ShownTree } from './agent.ts';
+import { treeOfMount, type Juicefs, type Mount, type MountedEntry } from './juicefs.ts';
+import { until } from './until.ts';
+
+/** What one side shows. */
+export interface Sight {
+  readonly tree: ShownTree;
+  /** Of files, by path; nanoseconds. */
+  readonly times: Readonly<Record<string, bigint>>;
+  /** For each file with several names all of them in one line, by each of the names. */
+  readonly shared: Readonly<Record<string, string>>;
+}
+
+export interface Side {
+  readonly name: string;
+  readonly dir: string;
+  see(): Sight;
+  /** Resolves when it has nothing of its own to do. */
+  settled(): Promise<void>;
+  /** No program of this side writes in the volume until `resume`. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Ends it for good. */
+  stop(): Promise<void>;
+}
+
+/** An agent sets times as a double of seconds, which is cut to microseconds on the way. */
+const TIME_STEP_NS = 4000n;
+
+/** Files of two sides that were not written at the same time, in words. */
+export function timeDifferences(a: Sight, b: Sight): string[] {
+  return Object.entries(a.times)
+    .filter(([path, time]) => {
+      const other = b.times[path] ?? 0n;
+      return time - other > TIME_STEP_NS || other - time > TIME_STEP_NS;
+    })
+    .map(([path, time]) => `mtime of ${path}: ${time} | ${b.times[path] ?? 'nothing'}`);
+}
+
+function sightOf(
+  entries: ReadonlyMap<string, MountedEntry>,
+  targetOf: (target: string, path: string) => string = (target) => target,
+): Sight {
+  const times: Record<string, bigint> = {};
+  const names = new Map<bigint, string[]>();
+  for (const [path, { type, ino, mtimeNs }] of entries) {
+    if (type !== 'file') continue;
+    times[path] = mtimeNs;
+    names.set(ino, [...(names.get(ino) ?? []), path]);
+  }
+  const shared: Record<string, string> = {};
+  for (const paths of names.values()) {
+    if (paths.length > 1) for (const path of paths) shared[path] = paths.join(' = ');
+  }
+  return { tree: shown(entries, targetOf), times, shared };
+}
+
+/** What a plain directory shows. */
+export function seePlain(dir: string): Sight {
+  return sightOf(treeOfMount(dir));
+}
+
+/** A real mount, without caches of names and attributes in the kernel. */
+export class MountSide implements Side {
+  readonly name: string;
+  readonly #juicefs: Juicefs;
+  readonly #url: string;
+  #mount: Mount | undefined;
+
+  private constructor(name: string, juicefs: Juicefs, url: string) {
+    this.name = name;
+    this.#juicefs = juicefs;
+    this.#url = url;
+  }
+
+  static async start(name: string, juicefs: Juicefs, url: string): Promise<MountSide> {
+    const side = new MountSide(name, juicefs, url);
+    await side.resume();
+    return side;
+  }
+
+  get dir(): string {
+    if (this.#mount === undefined) throw new Error(`${this.name} is not mounted`);
+    return this.#mount.dir;
+  }
+
+  see(): Sight {
+    return sightOf(treeOfMount(this.dir));
+  }
+
+  /** Notes the directories whose statistics an operation on these paths changes, as far as they are there. */
+  drifting(paths: readonly string[], into: Set<bigint>): void {
+    for (const path of paths) {
+      for (let dir = parentOf(path); dir !== undefined; dir = parentOf(dir)) {
+        const at = Buffer.concat([Buffer.from(this.dir), Buffer.from(`/${dir}`, 'latin1')]);
+        const stat = lstatSync(at, { bigint: true, throwIfNoEntry: false });
+        if (stat !== undefined) into.add(stat.ino);
+      }
+    }
+  }
+
+  async settled(): Promise<void> {}
+
+  async pause(): Promise<void> {
+    await this.#mount?.close();
+    this.#mount = undefined;
+  }
+
+  async resume(): Promise<void> {
+    const uncached = ['--attr-cache', '0', '--entry-cache', '0', '--dir-entry-cache', '0'];
+    this.#mount = await this.#juicefs.mount(this.#url, uncached);
+  }
+
+  async stop(): Promise<void> {
+    await this.pause();
+  }
+}
+
+const AGENT_OPTIONS = ['--min-interval', '20ms', '--rescan', '1s', '--max-delete', '100'];
+
+/** The directory of an agent that runs as a process of its own. */
+export class AgentSide implements Side {
+  readonly name: string;
+  readonly dir: string;
+  readonly #url: string;
+  agent: Agent;
+
+  private constructor(name: string, url: string, agent: Agent) {
+    this.name = name;
+    this.dir = agent.dir;
+    this.#url = url;
+    this.agent = agent;
+  }
+
+  static async start(name: string, url: string, folder: string): Promise<AgentSide> {
+    const dir = join(folder, name);
+    mkdirSync(dir);
+    return new AgentSide(name, url, await startAgent(url, dir, [...AGENT_OPTIONS, '--agent-id', name]));
+  }
+
+  see(): Sight {
+    const root = Buffer.from(this.dir).toString('latin1');
+    return sightOf(treeOfMount(join(this.dir, '..data')), (target, path) =>
+      targetInVolume(target, path, root),
+    );
+  }
+
+  async settled(): Promise<void> {
+    await this.agent.until(
+      `${this.name} has nothing to do`,
+      ({ pendingEdits, problems, parked }) =>
+        pendingEdits === 0 && parked.length === 0 && Object.keys(problems).length === 0,
+    );
+  }
+
+  /** What a person would look at first. */
+  said(): string {
+    return `${this.name}: ${JSON.stringify(this.agent.status)}\n${this.agent.stderr.split('\n').slice(-30).join('\n')}`;
+  }
+
+  /** Ends the process as a person would: edits from now on are found by the next start. */
+  async down(): Promise<void> {
+    await this.agent.stop();
+  }
+
+  async up(): Promise<void> {
+    this.agent = await startAgent(this.#url, this.dir, [...AGENT_OPTIONS, '--agent-id', this.name]);
+  }
+
+  async pause(): Promise<void> {
+    await until(`${this.name} has pushed`, () => this.agent.status?.pendingEdits === 0);
+  }
+
+  async resume(): Promise<void> {}
+
+  async stop(): Promise<void> {
+    await this.agent.kill();
+  }
+}
