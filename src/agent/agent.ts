@@ -28,11 +28,12 @@ import { isBusyBelow, type Extent, type Look } from './look.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
 import type { Clock, FsPort } from './ports.ts';
-import { catchUp, publish, type PublishResult, type Wanted } from './publish.ts';
+import { catchUp, publish, type PublishResult } from './publish.ts';
 import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
 import { Scanner } from './scan.ts';
 import { mendTop } from './top.ts';
+import type { Wanted } from './wanted.ts';
 
 const debug = createDebug('etcd-etc-agent:agent');
 

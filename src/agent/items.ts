@@ -8,8 +8,8 @@ import type { Layout } from './layout.ts';
 import type { AncestorEntry, LedgerState } from './ledger.ts';
 import type { Adoption } from './look.ts';
 import { attributesOnDisk, type Attributes } from './attribute-writer.ts';
-import type { Wanted } from './publish.ts';
 import type { StagedFile, WantedContent } from './stage.ts';
+import type { Wanted } from './wanted.ts';
 
 type RemoteFileEntry = AncestorEntry & { readonly type: 'file' };
 

@@ -17,66 +17,17 @@
 import type { ByteString } from '../codec/kv.ts';
 import type { Held } from '../reconcile/attributes.ts';
 import { parentOf, type Path } from '../reconcile/entry.ts';
-import { targetInVolume, targetOnDisk } from '../reconcile/target.ts';
-import {
-  attributesOnDisk,
-  AttributeWriter,
-  rememberedOf,
-  type Attributes,
-  type Remembered,
-} from './attribute-writer.ts';
-import { codeOf } from './error.ts';
+import { targetInVolume } from '../reconcile/target.ts';
+import { attributesOnDisk, AttributeWriter, rememberedOf, type Attributes } from './attribute-writer.ts';
+import { flushAll, IdleTree, SYNC_EACH_LIMIT } from './idle-tree.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
-import type { Clock, FileStat, FsPort, SpecialKind } from './ports.ts';
-import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Signature, type Slot } from './slot.ts';
+import type { Clock, FileStat, FsPort } from './ports.ts';
+import { sameButCtime, signatureOf, type Signature, type Slot } from './slot.ts';
 import type { SeenAtTop } from './top-memory.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from './tree-stat.ts';
-
-/** Above this many new files one flush of the file system is cheaper than one a file (watch-and-flip 2). */
-const SYNC_EACH_LIMIT = 20;
-
-const COPY_BYTES = 1 << 20;
-
-/** What a path shall be in the next tree. */
-export type Wanted = WantedEntry & { readonly remembered?: Remembered };
-
-type WantedEntry =
-  | { readonly type: 'directory'; readonly attributes: Attributes }
-  /** With `source` that link itself gets a second name. */
-  | {
-      readonly type: 'symlink';
-      readonly target: string;
-      readonly attributes: Attributes;
-      readonly source?: ByteString;
-    }
-  /** A staged content that gets these attributes. */
-  | {
-      readonly type: 'file';
-      readonly source: ByteString;
-      readonly digest: string;
-      readonly attributes: Attributes;
-    }
-  /**
-   * An inode that somebody else made: it is linked as it is, or copied, with attributes of its own if some are given. `seen` is its signature when the digest was read.
-   */
-  | {
-      readonly type: 'file';
-      readonly source: ByteString;
-      readonly digest: string;
-      readonly seen: Signature;
-      readonly copy?: true | Attributes;
-    }
-  /** A staged special file that gets these attributes; without them one that is there is linked as it is. */
-  | {
-      readonly type: 'special';
-      readonly kind: SpecialKind;
-      readonly rdev: number;
-      readonly source: ByteString;
-      readonly attributes?: Attributes;
-    }
-  | { readonly type: 'other'; readonly source: ByteString };
+import type { Wanted } from './wanted.ts';
 
 export interface PublishRequest {
   readonly items: ReadonlyMap<Path, Wanted | undefined>;
@@ -112,17 +63,6 @@ interface Context {
   readonly seenAtTop?: SeenAtTop;
 }
 
-/** Deepest paths first, so that a directory comes after what it holds. */
-function deepestFirst(a: Path, b: Path): number {
-  return depthOf(b) - depthOf(a);
-}
-
-function depthOf(path: Path): number {
-  let depth = 0;
-  for (const char of path) if (char === '/') depth += 1;
-  return depth;
-}
-
 /** Publishes one tree. Synchronous: nothing else of this process runs in between. */
 export function publish(context: Context, request: PublishRequest): PublishResult {
   return new Publication(context, request).run();
@@ -139,14 +79,10 @@ class Publication {
   readonly #work = new Map<Path, Wanted | undefined>();
   /** The unsettled part of the work. */
   readonly #carried = new Set<Path>();
-  readonly #problems = new Map<Path, string>();
-  readonly #touchedDirs = new Set<ByteString>();
-  readonly #opened = new Map<ByteString, number>();
   /** Staged contents as they were while nobody else could see them. */
   readonly #stagedAs = new Map<ByteString, Signature>();
   readonly #attributes: AttributeWriter;
-  readonly #serial: string;
-  #counter = 0;
+  readonly #tree: IdleTree;
 
   constructor(context: Context, request: PublishRequest) {
     this.#fs = context.fs;
@@ -156,7 +92,17 @@ class Publication {
     this.#active = context.ledger.state.active;
     this.#idle = this.#active === undefined ? 'a' : otherTree(this.#active);
     this.#attributes = new AttributeWriter(context.fs, context.held);
-    this.#serial = context.clock.nowNs().toString(36);
+    const { fs, layout, ledger } = context;
+    this.#tree = new IdleTree({
+      fs,
+      layout,
+      ledger,
+      attributes: this.#attributes,
+      active: this.#active,
+      idle: this.#idle,
+      work: this.#work,
+      serial: context.clock.nowNs().toString(36),
+    });
   }
 
   run(): PublishResult {
@@ -164,14 +110,15 @@ class Publication {
     this.#collectWork();
     this.#prepareStaged();
     this.#logIntent();
-    this.#changeIdleTree();
-    this.#sync();
+    this.#tree.change();
+    for (const path of this.#carried) this.#tree.problems.delete(path);
+    this.#tree.sync();
     const edited = this.#editedMeanwhile();
     const directories = this.#touchedMeanwhile();
     if (edited.length > 0 || directories.length > 0) {
       const stale = [...this.#idleSlots(this.#settledWork()), ...this.#carriedSlots()];
       ledger.write([{ t: 'look', slots: [], stale, same: [] }], false);
-      return { outcome: 'edited', paths: edited, directories, touched: this.#touchedDirs };
+      return { outcome: 'edited', paths: edited, directories, touched: this.#tree.touched };
     }
     this.#context.assertOwner();
     this.#flip();
@@ -183,7 +130,7 @@ class Publication {
     const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#leftTheTop(path));
     mendTop(this.#context, shownPaths, slotAt);
     this.#logCommit(slots);
-    return { outcome: 'published', problems: this.#problems, touched: this.#touchedDirs };
+    return { outcome: 'published', problems: this.#tree.problems, touched: this.#tree.touched };
   }
 
   /** What was taken over from the top and is not there any more was removed since: its name is not put back. */
@@ -197,8 +144,9 @@ class Publication {
   catchUp(): void {
     this.#collectWork();
     const paths = [...this.#work.keys()];
-    this.#changeIdleTree();
-    const same = paths.filter((path) => !this.#problems.has(path));
+    this.#tree.change();
+    for (const path of this.#carried) this.#tree.problems.delete(path);
+    const same = paths.filter((path) => !this.#tree.problems.has(path));
     this.#context.ledger.write([{ t: 'look', slots: this.#idleSlots(same), stale: [], same }], false);
   }
 
@@ -230,7 +178,7 @@ class Publication {
   /** What the tree we worked on holds of the unsettled part: inodes that nobody has read. */
   #carriedSlots(): [Path, Slot | null][] {
     return [...this.#carried].map((path): [Path, Slot | null] => {
-      const stat = this.#statIdle('lstat carried', path);
+      const stat = this.#tree.stat('lstat carried', path);
       if (stat === undefined) return [path, null];
       return [
         path,
@@ -247,7 +195,7 @@ class Publication {
       const slot = slots.get(dir);
       if (slot?.type !== 'directory') continue;
       this.#work.set(dir, this.#asActive(dir, slot));
-      this.#problems.set(dir, 'the volume has no directory here any more, and it holds local entries');
+      this.#tree.problems.set(dir, 'the volume has no directory here any more, and it holds local entries');
     }
   }
 
@@ -282,7 +230,7 @@ class Publication {
       if (wanted?.type === 'special' && wanted.attributes !== undefined)
         this.#setStaged(wanted.source, wanted.attributes);
     }
-    const flushed = staged.size <= SYNC_EACH_LIMIT || this.#syncAll();
+    const flushed = staged.size <= SYNC_EACH_LIMIT || flushAll(this.#fs, this.#layout);
     for (const [source, attributes] of staged) {
       if (staged.size <= SYNC_EACH_LIMIT || !flushed) this.#syncFile(source);
       this.#setStaged(source, attributes);
@@ -348,228 +296,6 @@ class Publication {
         };
       case 'other':
         return { type: 'other', signature };
-    }
-  }
-
-  // Step 3.
-  #changeIdleTree(): void {
-    const fs = this.#fs;
-    const idleRoot = this.#layout.tree(this.#idle);
-    if (fs.lstat('lstat tree', idleRoot) === undefined) fs.mkdir('mkdir tree', idleRoot, 0o755);
-    const paths = [...this.#work.keys()];
-    const removals = paths.filter((path) => this.#work.get(path) === undefined).sort(deepestFirst);
-    for (const path of removals) this.#remove(path);
-    const directories = paths
-      .filter((path) => this.#work.get(path)?.type === 'directory')
-      .sort()
-      .sort((a, b) => deepestFirst(b, a));
-    for (const path of directories) this.#placeDirectory(path);
-    for (const [path, wanted] of this.#work) {
-      if (wanted !== undefined && wanted.type !== 'directory') this.#place(path, wanted);
-    }
-    for (const path of directories.reverse()) this.#finishDirectory(path);
-    for (const [dir, mode] of this.#opened) fs.chmod('close directory', dir, mode);
-    for (const path of this.#carried) this.#problems.delete(path);
-  }
-
-  #remove(path: Path): void {
-    const at = this.#layout.inTree(this.#idle, path);
-    const stat = this.#statIdle('lstat removed', path);
-    if (stat === undefined) return;
-    this.#openDirectory(path);
-    if (stat.type !== 'directory') {
-      this.#keep(path, at, stat);
-      this.#fs.unlink('unlink', at);
-      return;
-    }
-    try {
-      this.#openDirectory(`${path}/`);
-      this.#fs.rmdir('rmdir', at);
-      this.#opened.delete(at);
-    } catch (error) {
-      if (codeOf(error) !== 'ENOTEMPTY') throw error;
-      this.#problems.set(path, 'the directory was removed in the volume and still holds local entries');
-    }
-  }
-
-  #placeDirectory(path: Path): void {
-    const at = this.#layout.inTree(this.#idle, path);
-    const stat = this.#statIdle('lstat directory', path);
-    if (stat?.type === 'directory' || !this.#hasParent(path)) return;
-    this.#openDirectory(path);
-    if (stat !== undefined) {
-      this.#keep(path, at, stat);
-      this.#fs.unlink('unlink', at);
-    }
-    this.#fs.mkdir('mkdir', at, 0o700);
-  }
-
-  #finishDirectory(path: Path): void {
-    const wanted = this.#work.get(path);
-    if (wanted?.type !== 'directory') return;
-    const at = this.#layout.inTree(this.#idle, path);
-    const stat = this.#statIdle('lstat directory', path);
-    if (stat?.type !== 'directory') return;
-    this.#attributes.writeDirectory(at, wanted.attributes, stat.mode);
-    this.#opened.delete(at);
-  }
-
-  #statIdle(label: string, path: Path): FileStat | undefined {
-    return statInTree(this.#fs, label, this.#layout, this.#idle, path);
-  }
-
-  /** Whether something can be put at a path; if not, that is its problem. */
-  #hasParent(path: Path): boolean {
-    if (this.#statIdle('lstat parent', parentOf(path) ?? '')?.type === 'directory') return true;
-    this.#problems.set(path, 'the directory above it is not there');
-    return false;
-  }
-
-  #place(path: Path, wanted: Exclude<Wanted, { type: 'directory' }>): void {
-    const fs = this.#fs;
-    const at = this.#layout.inTree(this.#idle, path);
-    const old = this.#statIdle('lstat old', path);
-    if (!this.#hasParent(path)) return;
-    this.#openDirectory(path);
-    if (old?.type === 'directory') {
-      try {
-        fs.rmdir('rmdir', at);
-      } catch (error) {
-        if (codeOf(error) !== 'ENOTEMPTY') throw error;
-        this.#problems.set(path, 'a directory with local entries stands where the volume has a file');
-        return;
-      }
-    }
-    if (wanted.type === 'symlink' && wanted.source === undefined) {
-      const next = this.#stageName();
-      fs.symlink('stage symlink', targetOnDisk(wanted.target, path), next);
-      this.#attributes.writeLink(next, wanted.attributes, at);
-      this.#replace(path, at, old, next);
-      return;
-    }
-    const from = wanted.source as ByteString;
-    const source = fs.lstat('lstat source', from);
-    if (source === undefined) {
-      // RACE: a carried or adopted name vanished since the look; the next scan sees it as a removal.
-      if (old !== undefined && old.type !== 'directory') this.#remove(path);
-      return;
-    }
-    if (old?.ino === source.ino && !('copy' in wanted)) return;
-    const next = this.#stageName();
-    if ('copy' in wanted) {
-      this.#copy(
-        from,
-        next,
-        typeof wanted.copy === 'object' ? wanted.copy : this.#attributes.attributesAt(from, source),
-      );
-      this.#attributes.moved(next, at);
-    } else if (!this.#link(from, next)) {
-      if (source.type !== 'file') {
-        this.#problems.set(path, 'it belongs to another user, and the kernel lets nobody else link it');
-        return;
-      }
-      const { state } = this.#context.ledger;
-      if (old !== undefined && sameSlotContent(state.stale.get(path), state.slots.get(path))) return;
-      this.#copy(from, next, this.#attributes.attributesAt(from, source));
-    }
-    this.#replace(path, at, old, next);
-  }
-
-  #replace(path: Path, at: ByteString, old: FileStat | undefined, next: ByteString): void {
-    if (old !== undefined && old.type !== 'directory') this.#keep(path, at, old);
-    this.#fs.rename('rename into tree', next, at);
-  }
-
-  /** A second name for an inode; false where the kernel forbids it (protected_hardlinks, too many links). */
-  #link(from: ByteString, to: ByteString): boolean {
-    try {
-      this.#fs.link('link', from, to);
-      return true;
-    } catch (error) {
-      const code = codeOf(error);
-      if (code === 'EPERM' || code === 'EMLINK') return false;
-      throw error;
-    }
-  }
-
-  #copy(from: ByteString, to: ByteString, attributes: Attributes): void {
-    const fs = this.#fs;
-    const source = fs.openRead('copy', from);
-    const target = fs.openNew('copy', to);
-    try {
-      const buffer = new Uint8Array(COPY_BYTES);
-      for (let at = 0; ;) {
-        const n = fs.read('copy', source, buffer, at);
-        if (n === 0) break;
-        fs.write('copy', target, buffer.subarray(0, n));
-        at += n;
-      }
-    } finally {
-      fs.close('copy', source);
-      fs.close('copy', target);
-    }
-    this.#attributes.write(to, attributes);
-  }
-
-  /** Gives an inode that is about to lose its name in the idle tree another one, so that a late write is found. */
-  #keep(path: Path, at: ByteString, stat: FileStat): void {
-    const { ledger } = this.#context;
-    const expected = ledger.state.stale.has(path)
-      ? ledger.state.stale.get(path)
-      : ledger.state.slots.get(path);
-    const known = expected !== undefined && sameKind(expected, stat) && expected.signature.ino === stat.ino;
-    // What is only carried is nobody's edit, and links and special files cannot be written late.
-    if (known && (stat.type !== 'file' || expected.type === 'other')) return;
-    // Not its last name: the other tree has it until its own turn comes.
-    const active = this.#active;
-    if (
-      active !== undefined &&
-      statInTree(this.#fs, 'lstat active', this.#layout, active, path)?.ino === stat.ino
-    )
-      return;
-    let name: string;
-    // Two publishes within one tick of the clock number their inodes alike.
-    do name = `${this.#serial}-${(this.#counter += 1)}`;
-    while (ledger.state.kept.has(name));
-    // A slot that the inode does not match makes the look at `kept` read it.
-    const slot = expected ?? { type: 'other', signature: signatureOf(stat) };
-    ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
-    const kept = `${this.#layout.kept}/${name}`;
-    if (this.#link(at, kept)) return;
-    this.#copy(at, kept, this.#attributes.attributesAt(at, stat));
-  }
-
-  #stageName(): ByteString {
-    return `${this.#layout.stage}/p-${this.#serial}-${(this.#counter += 1)}`;
-  }
-
-  /** Makes the directory that holds `path` writable for us while we work; the mode is put back afterwards. */
-  #openDirectory(path: Path): void {
-    const parent = path.endsWith('/') ? path.slice(0, -1) : (parentOf(path) ?? '');
-    const dir = this.#layout.inTree(this.#idle, parent);
-    if (this.#touchedDirs.has(dir)) return;
-    this.#touchedDirs.add(dir);
-    const stat = this.#fs.lstat('lstat directory', dir);
-    if (stat === undefined || (stat.mode & 0o700) === 0o700) return;
-    this.#fs.chmod('open directory', dir, stat.mode | 0o700);
-    this.#opened.set(dir, stat.mode);
-  }
-
-  // Step 4. Without it and the flush in step 1 a power cut leaves empty files behind a valid `..data` (watch-and-flip 6).
-  #sync(): void {
-    if (this.#touchedDirs.size > SYNC_EACH_LIMIT && this.#syncAll()) return;
-    for (const dir of this.#touchedDirs) {
-      if (this.#fs.lstat('sync directory', dir)?.type === 'directory')
-        this.#fs.syncDir('sync directory', dir);
-    }
-  }
-
-  #syncAll(): boolean {
-    try {
-      this.#fs.syncFs('sync file system', this.#layout.root);
-      return true;
-    } catch {
-      return false;
     }
   }
 
@@ -640,12 +366,12 @@ class Publication {
     const { state } = this.#context.ledger;
     return paths.map((path): [Path, Slot | null] => {
       const wanted = this.#work.get(path);
-      const stat = this.#statIdle('lstat placed', path);
+      const stat = this.#tree.stat('lstat placed', path);
       const at = this.#layout.inTree(this.#idle, path);
       // A carried name that vanished meanwhile keeps its slot: the next look sees a removal.
       if (stat === undefined) return [path, wanted === undefined ? null : (state.slots.get(path) ?? null)];
       const signature = signatureOf(stat);
-      if (this.#problems.has(path) || wanted === undefined) {
+      if (this.#tree.problems.has(path) || wanted === undefined) {
         return [
           path,
           stat.type === 'directory' ? { type: 'directory', signature } : (state.slots.get(path) ?? null),
