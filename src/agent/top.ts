@@ -49,8 +49,9 @@ export function mendTop(
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     // A link that came since the look is found by the next one.
     if (text !== undefined && !ours && seenAtTop !== undefined && seenAtTop.textOf(name) !== text) continue;
-    // So is a file, and a directory where there is to be none.
-    if (stat?.type === 'file' && seenAtTop?.hasFile(stat.ino) === false) continue;
+    // So is a file, unless the tree had that very inode; and a directory where there is to be none.
+    const isKnown = ledger.state.slots.get(name)?.signature.ino === stat?.ino;
+    if (stat?.type === 'file' && seenAtTop?.hasFile(stat.ino) === false && !isKnown) continue;
     if (stat?.type === 'directory' && slot === undefined && isUnseen(seenAtTop, name, stat)) continue;
     if (stat?.type === 'directory' && !isMerged(context, at, name, stat, slotAt)) continue;
     if (stat !== undefined && stat.type !== 'symlink') {
