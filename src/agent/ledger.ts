@@ -113,6 +113,10 @@ export type LedgerRecord =
   | { readonly t: 'kept'; readonly name: string; readonly record: KeptRecord | null }
   | { readonly t: 'parked'; readonly name: string; readonly record: ParkedRecord | null };
 
+/** How much is remembered of what was agreed on before; forgetting it makes a conflict copy too many. */
+const AGREED_PATHS = 10_000;
+const AGREED_DIGESTS = 8;
+
 /** The state that the log folds to. */
 export class LedgerState {
   owner: StateOwner | undefined;
@@ -125,6 +129,7 @@ export class LedgerState {
   /** Where the idle tree differs from the active one: what it holds there (`undefined`: nothing). */
   readonly stale = new Map<Path, Slot | undefined>();
   readonly ancestor = new Map<Path, AncestorEntry>();
+  readonly #agreedBefore = new Map<Path, readonly string[]>();
   /**
    * Where the inode on disk is no more the one that was agreed on: that one. For a path of the ancestor without such a
    * note it is the slot's.
@@ -301,9 +306,23 @@ export class LedgerState {
     this.#agree(ancestor);
   }
 
+  /** Whether both sides had this content at a path before the one they have now; of some paths and contents only. */
+  hadAgreed(path: Path, digest: string): boolean {
+    return this.#agreedBefore.get(path)?.includes(digest) === true;
+  }
+
+  #noteAgreed(path: Path, next: AncestorEntry | null): void {
+    const before = this.ancestor.get(path);
+    if (before?.type !== 'file' || (next?.type === 'file' && next.digest === before.digest)) return;
+    const digests = this.#agreedBefore.get(path) ?? [];
+    if (this.#agreedBefore.size >= AGREED_PATHS) this.#agreedBefore.clear();
+    this.#agreedBefore.set(path, [before.digest, ...digests].slice(0, AGREED_DIGESTS));
+  }
+
   #agree(entries: Pairs<AncestorEntry>, sameInodes = false): void {
     for (const [path, entry] of entries) {
       if (!sameInodes) this.#noteReplaced(path, undefined);
+      this.#noteAgreed(path, entry);
       if (entry === null) this.ancestor.delete(path);
       else this.ancestor.set(path, entry);
     }

@@ -432,6 +432,8 @@ export class Scanner {
       if (slot.type !== 'file' || sameSlotContent(slot, record.slot) || this.#isSuperseded(stat)) continue;
       const current = state.slots.get(record.path);
       if (sameSlotContent(slot, current)) continue;
+      // It was in the volume, and whoever replaced it there had it.
+      if (state.hadAgreed(record.path, slot.digest)) continue;
       if (sameSlotContent(record.slot, current)) look.adoptions.set(record.path, { slot, source: at });
       else look.losers.push({ path: record.path, slot, source: at });
     }

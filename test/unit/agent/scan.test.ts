@@ -521,6 +521,17 @@ describe('a look', () => {
         expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
       }));
 
+    it('a write that leaves what both sides had before is none: it was in the volume', () =>
+      serve(async (served) => {
+        const fd = fs.openSync(served.at('conf.d/a.conf'), 'r+');
+        served.publish({ ...VIEW, 'conf.d/a.conf': file('two\n') });
+        served.publish({ ...VIEW, 'conf.d/a.conf': file('three\n') });
+        expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+        fs.writeSync(fd, 'two\n', 0);
+        fs.closeSync(fd);
+        expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      }));
+
     it('a write that was made after somebody removed the file is a loser', () =>
       serve(async (served) => {
         const fd = fs.openSync(served.at('conf.d/a.conf'), 'a');
