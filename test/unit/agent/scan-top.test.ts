@@ -1,6 +1,7 @@
 /** Names at the top of DIR that change again while they are being taken over. */
 
 import { execFileSync } from 'node:child_process';
+import { readlinkSync } from 'node:fs';
 import { expect } from 'chai';
 import { NOTHING_FOUND, ServedDirectory } from '../../support/served-directory.ts';
 import { dir, file, lines, readTree, symlink, type Nodes } from '../../support/tree-on-disk.ts';
@@ -142,6 +143,20 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    title: 'a file moved into a directory that is made anew, which is written to while it is taken over',
+    steps: [
+      'rm -r conf.d; mkdir conf.d; echo in > conf.d/in; mv other.conf conf.d/.hidden',
+      'echo out > conf.d/in',
+      'echo again > conf.d/in',
+    ],
+    after: {
+      'conf.d': dir(),
+      'conf.d/a.conf': file('one\n'),
+      'conf.d/in': file('again\n'),
+      'conf.d/.hidden': file('other\n'),
+    },
+  },
+  {
     title: 'a directory copied into a new directory',
     steps: ['mkdir new; cp -a conf.d new/copy'],
     after: { ...VIEW, new: dir(), 'new/copy': dir(), 'new/copy/a.conf': file('one\n') },
@@ -199,6 +214,10 @@ describe('at the top of DIR', () => {
           expect(Object.fromEntries(readTree(`${served.root}/${tree}`)), tree).to.deep.equal(
             Object.fromEntries(lines(after)),
           );
+        }
+        for (const [name, { type }] of Object.entries(after)) {
+          if (type === 'directory' && !name.includes('/'))
+            expect(readlinkSync(`${served.root}/${name}`)).to.equal(`..data/${name}`);
         }
       } finally {
         await served.remove();
