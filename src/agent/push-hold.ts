@@ -8,7 +8,7 @@ import type { Setting } from '../codec/setting.ts';
 import { Accounting } from '../reconcile/accounting.ts';
 import { planBuild, type BuildPlan, type DetachedTree } from '../reconcile/detached.ts';
 import { Draft, Unanswered } from '../reconcile/draft.ts';
-import { LIMITS } from '../reconcile/plan-remote.ts';
+import { LIMITS } from '../reconcile/limits.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
 import { lostOnAccounts } from './push-verdict.ts';
 import { PushView } from './push-view.ts';

@@ -5,8 +5,8 @@ import type { ByteString, Compare, StoreTransaction } from '../codec/kv.ts';
 import type { Setting } from '../codec/setting.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { detachedTree, holdOf, type Hold } from '../reconcile/detached.ts';
+import { LIMITS } from '../reconcile/limits.ts';
 import {
-  LIMITS,
   planPush,
   type GivenUp,
   type Plan,

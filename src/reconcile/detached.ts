@@ -12,7 +12,7 @@ import type { ByteString, StoreTransaction } from '../codec/kv.ts';
 import { Accounting, NO_STAT, statOf, sum, type AccountSettings } from './accounting.ts';
 import { Draft, Unanswered, type NewInodeKeys } from './draft.ts';
 import type { MetaNeed, MetaView } from './meta-view.ts';
-import type { Limits } from './plan-remote.ts';
+import type { Limits } from './limits.ts';
 import { OverLimit, Stale } from './refusal.ts';
 import type { Work } from './work.ts';
 

@@ -6,6 +6,7 @@ import type { Setting } from '../codec/setting.ts';
 import { Accounting, type AccountSettings } from './accounting.ts';
 import { releaseHold, type Hold } from './detached.ts';
 import { Draft, Unanswered, type DraftSize, type NewInodeKeys } from './draft.ts';
+import type { Limits } from './limits.ts';
 import type { MetaNeed, MetaView } from './meta-view.ts';
 import { Planner, type GivenUp, type Planned, type PlannerRequest } from './planner.ts';
 import { isAtOrBelow, type PushChange } from './push-change.ts';
@@ -13,17 +14,6 @@ import { OverLimit, Refused, Stale } from './refusal.ts';
 import type { Work } from './work.ts';
 
 export type { GivenUp, Planned, Prepared } from './planner.ts';
-
-/** What a transaction may hold. */
-export interface Limits {
-  readonly compares: number;
-  readonly ops: number;
-  /** Bytes of keys and values with etcd's framing. */
-  readonly bytes: number;
-}
-
-/** etcd's defaults, with room below `--max-request-bytes` (1.5 MiB). */
-export const LIMITS: Limits = { compares: 128, ops: 128, bytes: 1_400 * 1024 };
 
 export interface PlanRequest extends PlannerRequest {
   readonly view: MetaView;

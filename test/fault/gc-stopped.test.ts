@@ -3,7 +3,8 @@
 import { expect } from 'chai';
 import { systemClock } from '../../src/agent/clock.ts';
 import { UnavailableError } from '../../src/agent/error.ts';
-import { cleanUp, type CleanupReport } from '../../src/agent/housekeeping/clean-up.ts';
+import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
+import type { CleanupReport } from '../../src/agent/housekeeping/report.ts';
 import type { Clock, LeaseStore } from '../../src/agent/ports.ts';
 import { openVolume } from '../../src/agent/volume.ts';
 import { encodeAttr } from '../../src/codec/attr.ts';

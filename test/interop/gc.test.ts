@@ -17,7 +17,8 @@ import {
 import { join } from 'node:path';
 import { systemClock } from '../../src/agent/clock.ts';
 import { check } from '../../src/agent/housekeeping/check.ts';
-import { cleanUp, type CleanupReport } from '../../src/agent/housekeeping/clean-up.ts';
+import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
+import type { CleanupReport } from '../../src/agent/housekeeping/report.ts';
 import type { Clock } from '../../src/agent/ports.ts';
 import { encodeAttr } from '../../src/codec/attr.ts';
 import { blockKey } from '../../src/codec/block.ts';

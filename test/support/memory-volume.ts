@@ -8,13 +8,8 @@ import { decodeKey, encodeKey, ROOT_INO, TRASH_INO, type MetaKey } from '../../s
 import type { ByteString } from '../../src/codec/kv.ts';
 import type { Entry, Path } from '../../src/reconcile/entry.ts';
 import type { MetaKv, MetaView } from '../../src/reconcile/meta-view.ts';
-import {
-  LIMITS,
-  planPush,
-  type GivenUp,
-  type Plan,
-  type PlanRequest,
-} from '../../src/reconcile/plan-remote.ts';
+import { LIMITS } from '../../src/reconcile/limits.ts';
+import { planPush, type GivenUp, type Plan, type PlanRequest } from '../../src/reconcile/plan-remote.ts';
 import { needsInode, type PushChange } from '../../src/reconcile/push-change.ts';
 import { orderPush } from '../../src/reconcile/push-order.ts';
 import { attrOf } from './meta.ts';

@@ -23,38 +23,7 @@ import { safeRevision } from './age.ts';
 import { readFacts } from './read-volume.ts';
 import { listBlocks, safeForBlocks, sweep } from './sweep.ts';
 import { transact, type CleanupContext, type DeletedFile, type Outcome } from './transact.ts';
-
-/** What was done, or with `dryRun` would be: how many of each. */
-export interface CleanupReport {
-  sessions: number;
-  /** Files that a dead session had held open. */
-  held: number;
-  trashEntries: number;
-  trashHours: number;
-  /** Inodes of trees that were never attached. */
-  detached: number;
-  unnamed: number;
-  /** `L` keys. */
-  delayed: number;
-  /** Files whose data were deleted. */
-  files: number;
-  /** Slices whose blocks went because nothing refers to them any more. */
-  slices: number;
-  /** Counts that were put right or were of no use. */
-  counts: number;
-  /** Blocks that nothing had ever named. */
-  blocks: number;
-  /** Those that may still be on their way to a name. */
-  youngBlocks: number;
-  /** What could not be done, and why; a phrase each. */
-  readonly left: string[];
-}
-
-export interface CleanupOptions {
-  /** Seconds that something which nothing names must have been so. */
-  readonly minAge: number;
-  readonly dryRun: boolean;
-}
+import type { CleanupOptions, CleanupReport } from './report.ts';
 
 /** Names that go in one transaction. */
 const NAMES_AT_ONCE = 18;

@@ -14,7 +14,7 @@ import { keysOfSlice } from '../blocks.ts';
 import { AuthError } from '../error.ts';
 import { fenceKey } from '../own-keys.ts';
 import { safeRevision } from './age.ts';
-import type { CleanupOptions, CleanupReport } from './clean-up.ts';
+import type { CleanupOptions, CleanupReport } from './report.ts';
 import { readFacts } from './read-volume.ts';
 import { requireGuard, type CleanupContext } from './transact.ts';
 

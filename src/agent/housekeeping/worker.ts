@@ -10,7 +10,8 @@ import type { DataOptions } from '../open-blocks.ts';
 import { ownKey } from '../own-keys.ts';
 import type { Clock, LeaseStore } from '../ports.ts';
 import { openVolume, type Volume } from '../volume.ts';
-import { cleanUp, type CleanupReport } from './clean-up.ts';
+import { cleanUp } from './clean-up.ts';
+import type { CleanupReport } from './report.ts';
 import { elect, type Term } from './election.ts';
 
 export interface WorkerOptions {

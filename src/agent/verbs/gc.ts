@@ -1,7 +1,8 @@
 /** `gc`: does for a volume what mounts do in the background, and removes what killed writers left. */
 
 import { ConfigError, VolumeError } from '../error.ts';
-import { cleanUp, type CleanupReport } from '../housekeeping/clean-up.ts';
+import { cleanUp } from '../housekeeping/clean-up.ts';
+import type { CleanupReport } from '../housekeeping/report.ts';
 import { work } from '../housekeeping/worker.ts';
 import { configureLog, type LogFormat } from '../log.ts';
 import type { Volume } from '../volume.ts';

@@ -8,7 +8,8 @@ import type { Entry } from '../../../src/reconcile/entry.ts';
 import type { Content } from '../../../src/reconcile/operations.ts';
 import type { MetaKv, MetaView } from '../../../src/reconcile/meta-view.ts';
 import { trashHourName, trashName } from '../../../src/reconcile/trash.ts';
-import { LIMITS, planPush, type Plan, type PlanRequest } from '../../../src/reconcile/plan-remote.ts';
+import { LIMITS } from '../../../src/reconcile/limits.ts';
+import { planPush, type Plan, type PlanRequest } from '../../../src/reconcile/plan-remote.ts';
 import type { PushChange } from '../../../src/reconcile/push-change.ts';
 import { attrOf } from '../../support/meta.ts';
 
