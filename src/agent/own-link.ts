@@ -24,3 +24,10 @@ export function linkedTop(state: LedgerState, path: Path, slot: Slot): ByteStrin
   const top = ownLink(state, path, slot);
   return top === undefined || !state.slots.has(top) || isAtOrBelow(path, top) ? undefined : top;
 }
+
+/** The same, once the view has something else in the link's place and nothing left under that name: it is of no use. */
+export function spentLink(state: LedgerState, path: Path, slot: Slot): boolean {
+  const top = ownLink(state, path, slot);
+  const there = state.slots.get(path);
+  return top !== undefined && !state.slots.has(top) && there !== undefined && there.type !== 'symlink';
+}

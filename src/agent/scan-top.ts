@@ -7,7 +7,7 @@ import { isOwnName, topTarget, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
 import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from './ports.ts';
-import { linkedTop } from './own-link.ts';
+import { linkedTop, spentLink } from './own-link.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
@@ -291,6 +291,7 @@ export class TopScanner {
     if (slot !== undefined && sameKind(slot, stat) && slot.signature.ino === stat.ino) return true;
     if (stat.type === 'symlink') {
       const read = this.#reader.read(path, at, stat, look);
+      if (read !== undefined && spentLink(state, path, read)) return true;
       if (read !== undefined) this.keepLinked(state, path, read, look);
       if (read !== undefined && sameSlotContent(read, slot)) return true;
     }

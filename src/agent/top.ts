@@ -5,6 +5,7 @@ import { join, type Path } from '../reconcile/entry.ts';
 import { topTarget, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
+import { spentLink } from './own-link.ts';
 import type { SeenAtTop } from './top-memory.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
 
@@ -81,7 +82,7 @@ function isUnseen(seenAtTop: SeenAtTop | undefined, name: ByteString, { ino }: F
  * nothing of it has gone or got another mode since the tree took it over.
  */
 function isMerged(
-  { fs, layout, seenAtTop }: Context,
+  { fs, layout, ledger, seenAtTop }: Context,
   at: ByteString,
   name: ByteString,
   stat: FileStat,
@@ -93,12 +94,17 @@ function isMerged(
   }
   const hasMode = (path: Path, { mode }: FileStat): boolean =>
     seen === undefined || (((slotAt(path)?.signature.mode ?? mode) ^ mode) & 0o777) === 0;
+  const isSpent = (link: ByteString, path: Path, found: FileStat): boolean => {
+    const target = fs.readlink('readlink', link);
+    return spentLink(ledger.state, path, { type: 'symlink', target, signature: signatureOf(found) });
+  };
   const isInTree = (dir: ByteString, path: Path): boolean =>
     fs.readdir('list top directory', dir).every((entry) => {
       const found = fs.lstat('lstat top directory', `${dir}/${entry}`);
       const below = join(path, entry);
       const slot = slotAt(below);
       if (found === undefined) return true;
+      if (found.type === 'symlink' && isSpent(`${dir}/${entry}`, below, found)) return true;
       if (slot === undefined || !sameKind(slot, found)) return false;
       if (found.type === 'directory') return hasMode(below, found) && isInTree(`${dir}/${entry}`, below);
       if (found.type !== 'symlink') return slot.signature.ino === found.ino;

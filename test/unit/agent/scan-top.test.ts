@@ -157,6 +157,11 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    title: 'a directory that still holds a link which was moved into it, after what it led to took its place',
+    steps: ['rm conf.d; mkdir conf.d; echo in > conf.d/in; ln -s ..data/gone conf.d/a.conf'],
+    after: { ...VIEW, 'conf.d/in': file('in\n') },
+  },
+  {
     title: 'a directory copied into a new directory',
     steps: ['mkdir new; cp -a conf.d new/copy'],
     after: { ...VIEW, new: dir(), 'new/copy': dir(), 'new/copy/a.conf': file('one\n') },
