@@ -184,6 +184,8 @@ export class PushRun {
     // The volume changed so that what stands ready is not what is wanted, or too much to be named at once.
     this.#unready += 1;
     if (this.#open !== undefined) await removeHold(this.#context, this.#open);
+    // It knows of entries that are not there any more.
+    this.#view.forget();
     this.#open = undefined;
     return [...named, ...survey.rest];
   }

@@ -94,14 +94,20 @@ export function planPush(request: PlanRequest): Plan {
     return isFitting;
   };
 
-  if (hold !== undefined && hold !== 'survey') {
+  const nothing = {
+    status: 'plan',
+    transaction: { compares: [], ops: [] },
+    planned: [],
+    givenUp: [],
+  } as const;
+  const isBuilt = hold !== undefined && hold !== 'survey';
+  if (isBuilt) {
     try {
       releaseHold(work, hold);
     } catch (error) {
       if (error instanceof Unanswered) return { status: 'need', ...error.need };
       if (!(error instanceof Stale)) throw error;
-      const nothing = { compares: [], ops: [] };
-      return { status: 'plan', transaction: nothing, planned, givenUp, rest: request.groups, fresh: [] };
+      return { ...nothing, rest: request.groups, fresh: [] };
     }
   }
 
@@ -120,7 +126,8 @@ export function planPush(request: PlanRequest): Plan {
     try {
       const done = planner.apply(group, givenUp);
       const own = group.flatMap((change) => request.prepared.get(change)?.blocks ?? []);
-      if (fits([...blocks, ...own])) {
+      // What stands ready is left out once all that goes into it is planned: only the whole has a size.
+      if (isBuilt || fits([...blocks, ...own])) {
         planned.push(...done);
         blocks.push(...own);
         continue;
@@ -148,6 +155,7 @@ export function planPush(request: PlanRequest): Plan {
     }
   }
   if (keys.size + ranges.size > 0) return { status: 'need', keys: [...keys], ranges: [...ranges.values()] };
+  if (isBuilt && !fits(blocks)) return { ...nothing, rest: request.groups, fresh: [] };
   accounting.settle(draft, request.nowNs);
   const { compares, ops } = draft.finish();
   const puts = blocks.map(({ key, value }) => ({ type: 'put' as const, key, value }));

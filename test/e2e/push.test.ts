@@ -98,6 +98,15 @@ describe('Pusher', () => {
     ]);
   });
 
+  it('puts more new directories with files in one revision than a transaction could make', async () => {
+    const changes = Array.from({ length: 50 }, (_, n) => `d${n}`).flatMap((dir) => [
+      volume.make(dir, directory()),
+      ...['a', 'b', 'c'].map((name) => volume.make(`${dir}/${name}`, file(`${dir} ${name}`))),
+    ]);
+    const { revisions } = await volume.push(...changes);
+    expect(revisions).to.have.length(1);
+  });
+
   it('stores large contents before the names', async () => {
     const { revisions } = await volume.push(volume.make('large', file(LARGE)));
     const stores = (await blocks()).map(({ modRevision }) => modRevision);
