@@ -187,7 +187,7 @@ function places(): Place[] {
 
 async function main(): Promise<void> {
   const [load = 0] = loadavg();
-  const server = await startEtcd();
+  const server = await startEtcd({ dataRoot: tmpdir() });
   const where = places();
   try {
     const small = await makeVolume(server, 'small', SMALL.files);

@@ -20,6 +20,8 @@ export interface EtcdServerOptions {
   readonly args?: readonly string[];
   /** Where it listens besides 127.0.0.1, without TLS. */
   readonly alsoAt?: Endpoint;
+  /** Folder in which the data are kept; else memory where there is enough, or the folder for temporary files. */
+  readonly dataRoot?: string;
   /** Serves TLS, and asks clients for a certificate. */
   readonly tls?: TlsFiles;
 }
@@ -60,7 +62,7 @@ export interface EtcdServer {
 export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdServer> {
   const binary = options.binary ?? findTool('etcd');
   if (binary === undefined) throw new Error('etcd is missing; "npm run tools" fetches it');
-  const folder = await mkdtemp(join(dataRoot(), 'etcd-'));
+  const folder = await mkdtemp(join(options.dataRoot ?? dataRoot(), 'etcd-'));
   const name = `test-${randomUUID()}`;
   const port = await freePort();
   const peerUrl = `http://127.0.0.1:${await freePort()}`;
