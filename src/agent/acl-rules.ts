@@ -6,6 +6,7 @@ import { aclText, type AclText } from '../reconcile/acl-text.ts';
 import { CompactedError } from './error.ts';
 import type { EtcdStore } from './ports.ts';
 import type { Volume } from './volume.ts';
+import { withSignal } from './signal.ts';
 
 export class AclRules {
   readonly #store: Pick<EtcdStore, 'get'>;
@@ -23,7 +24,7 @@ export class AclRules {
     const ids = new Set([...pairs].flatMap(idsOf).filter((id) => id !== 0 && !this.#rules.has(id)));
     if (ids.size === 0) return;
     const keys = [...ids].map((id) => this.#volume.keyOf({ kind: 'aclRule', id }));
-    const options = signal === undefined ? {} : { signal };
+    const options = withSignal(signal);
     const { kvs } = await this.#store.get(keys, { ...options, revision }).catch((error: unknown) => {
       if (!(error instanceof CompactedError)) throw error;
       return this.#store.get(keys, options);

@@ -9,6 +9,7 @@ import { deleteKeys, PutBatches } from './blocks.ts';
 import { CompactedError } from './error.ts';
 import type { Packing } from './packing.ts';
 import type { BlockStore, BlockWriter, Clock, EtcdStore, LeaseStore, WatchHandlers } from './ports.ts';
+import { withSignal } from './signal.ts';
 
 const debug = createDebug('etcd-etc-agent:blocks');
 
@@ -155,8 +156,4 @@ export class EtcdBlockStore implements BlockStore {
     }
     return parts;
   }
-}
-
-function withSignal(signal: AbortSignal | undefined): { readonly signal?: AbortSignal } {
-  return signal === undefined ? {} : { signal };
 }

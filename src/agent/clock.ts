@@ -2,6 +2,7 @@
 
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from './ports.ts';
+import { withSignal } from './signal.ts';
 
 const NS_PER_MS = 1_000_000n;
 
@@ -9,7 +10,7 @@ export const systemClock: Clock = {
   nowNs: () => BigInt(Date.now()) * NS_PER_MS,
   monotonicMs: () => performance.now(),
   sleep: async (ms, signal) => {
-    await delay(ms, undefined, signal === undefined ? {} : { signal });
+    await delay(ms, undefined, withSignal(signal));
   },
   random: Math.random,
 };

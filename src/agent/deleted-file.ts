@@ -7,6 +7,7 @@ import { decodeSlices } from '../codec/slice.ts';
 import { deleteKeys, keysOfSlice } from './blocks.ts';
 import type { EtcdStore } from './ports.ts';
 import type { Volume } from './volume.ts';
+import { withSignal } from './signal.ts';
 
 /** Room in a transaction for the keys of blocks. */
 const MAX_OPS = 120;
@@ -36,7 +37,7 @@ export async function deleteFileData(
   await store.snapshot(
     [{ start: volume.prefix + range.start, end: volume.prefix + range.end }],
     (kv) => chunks.push(kv),
-    signal === undefined ? {} : { signal },
+    withSignal(signal),
   );
   for (const chunk of chunks) if (!(await dropChunk(store, volume, chunk, signal))) return;
   await deleteKeys(store, [volume.keyOf({ kind: 'deletedFile', ...file })], signal);
@@ -53,7 +54,7 @@ async function dropChunk(
   const refKeys = slices.map(({ id, size }) => volume.keyOf({ kind: 'sliceRef', id, size }));
   if (refKeys.length > MAX_OPS) return false;
   for (let tries = 0; tries < TRIES; tries += 1) {
-    const { kvs } = await store.get([stored.key, ...refKeys], signal === undefined ? {} : { signal });
+    const { kvs } = await store.get([stored.key, ...refKeys], withSignal(signal));
     const [chunk, ...refs] = kvs;
     // Dropped: by us just now, by an attempt of ours without an answer, or by another client.
     if (chunk === undefined) {

@@ -3,6 +3,7 @@
 import { decodeCounter, encodeCounter } from '../codec/counter.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { EtcdStore } from './ports.ts';
+import { withSignal } from './signal.ts';
 
 /** Enough for a usual push in one transaction; what is left at the end are gaps, which every client leaves. */
 const BATCH = 32;
@@ -42,7 +43,7 @@ export class IdPool {
 
   /** Adds to the counter (layout 8.2). A claim whose outcome is unknown costs a gap at worst. */
   async #claim(n: number, signal: AbortSignal | undefined): Promise<bigint[]> {
-    const { kvs } = await this.#store.get([this.#key], signal === undefined ? {} : { signal });
+    const { kvs } = await this.#store.get([this.#key], withSignal(signal));
     let counter = kvs[0];
     for (;;) {
       const stored = counter === undefined ? 0n : decodeCounter(counter.value);

@@ -17,6 +17,7 @@ import { etcdStore } from './etcd.ts';
 import { packingOf } from './packing.ts';
 import type { BlockStore, EtcdStore, LeaseStore } from './ports.ts';
 import { unwrapSecrets } from './secret.ts';
+import { withSignal } from './signal.ts';
 
 /** What the caller knows of a volume's data; the setting has the rest (layout 1.3). */
 export interface DataOptions {
@@ -153,7 +154,7 @@ async function proof(
   signal: AbortSignal | undefined,
 ): Promise<Proof> {
   try {
-    const { kvs } = await store.get([uuidKey(name)], signal === undefined ? {} : { signal });
+    const { kvs } = await store.get([uuidKey(name)], withSignal(signal));
     const stored = kvs[0]?.value;
     if (stored === undefined) return 'missing';
     // Encrypted like a block, but never compressed.

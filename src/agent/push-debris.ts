@@ -8,6 +8,7 @@ import { decodeSlices } from '../codec/slice.ts';
 import { decodeDelayedSlices } from '../codec/delayed-slices.ts';
 import type { Claim } from './push-outcome.ts';
 import { removeHold, type HoldContext } from './push-hold.ts';
+import { withSignal } from './signal.ts';
 
 /** The claims of pushes that may have left something. */
 export interface Claimed {
@@ -29,7 +30,7 @@ export async function removeDebris(
   signal?: AbortSignal,
 ): Promise<void> {
   const { store, volume } = context;
-  const options = signal === undefined ? {} : { signal };
+  const options = withSignal(signal);
   if (relied !== undefined) {
     const [stored] = (await store.get([relied.key], options)).kvs;
     if (stored?.modRevision === relied.modRevision) {

@@ -13,6 +13,7 @@ import type { Clock, CommitResult, EtcdStore } from './ports.ts';
 import { lostOnAccounts } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
 import type { Volume } from './volume.ts';
+import { withSignal } from './signal.ts';
 
 /** Inodes that are taken away in one transaction. */
 const REMOVED_AT_ONCE = 100;
@@ -63,7 +64,7 @@ export async function buildHold(
     if (result.outcome === 'lost' && result.ambiguous) {
       // Nobody else writes below a directory without a name.
       const key = volume.prefix + firstKey(tree, done);
-      revision = (await store.get([key], signal === undefined ? {} : { signal })).kvs[0]?.modRevision;
+      revision = (await store.get([key], withSignal(signal))).kvs[0]?.modRevision;
       onKnown();
     }
     if (revision !== undefined) {

@@ -7,6 +7,7 @@ import type { StoredContent } from './content.ts';
 import type { CommitResult } from './ports.ts';
 import type { HoldContext } from './push-hold.ts';
 import { writtenAt } from './push-verdict.ts';
+import { withSignal } from './signal.ts';
 
 /** What was claimed and stored for a change. */
 export type Claimant = Prepared & { readonly content?: StoredContent };
@@ -31,7 +32,7 @@ export async function committedAfterAll(
 ): Promise<bigint | undefined> {
   if (!result.ambiguous) return undefined;
   const { store, volume } = context;
-  const options = signal === undefined ? {} : { signal };
+  const options = withSignal(signal);
   if (hold !== undefined) {
     // Only the transaction that sets the names takes the mark away, and nobody has forgotten it yet.
     const { kvs } = await store.get([volume.keyOf({ kind: 'detached', ino: hold })], options);

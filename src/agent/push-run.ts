@@ -29,6 +29,7 @@ import { committedAfterAll, type Claimant } from './push-readback.ts';
 import { lostOnAccounts } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
 import { settingOf, type Volume } from './volume.ts';
+import { withSignal } from './signal.ts';
 
 /** Contents up to this many bytes in all go into the transaction itself: nothing to leak, one revision for followers. */
 const INLINE_BYTES = 192 * 1024;
@@ -272,7 +273,7 @@ export class PushRun {
     const { signal } = this.#options;
     const key = fenceKey(this.#volume.setting.uuid);
     try {
-      const { kvs } = await this.#store.get([key], signal === undefined ? {} : { signal });
+      const { kvs } = await this.#store.get([key], withSignal(signal));
       this.#fence = kvs[0]?.modRevision ?? 0n;
     } catch (error) {
       // A role that reaches the volume alone: then the age of what gc deletes is all there is.

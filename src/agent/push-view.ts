@@ -6,6 +6,7 @@ import type { ByteString, KeyRange, Kv, StoreTransaction } from '../codec/kv.ts'
 import type { InodeIndex } from '../reconcile/inode-index.ts';
 import type { MetaKv, MetaNeed, MetaView } from '../reconcile/meta-view.ts';
 import type { EtcdStore } from './ports.ts';
+import { withSignal } from './signal.ts';
 
 /** An index of all `A` keys, and the revision up to which it is complete. */
 export interface LiveIndex {
@@ -69,7 +70,7 @@ export class PushView implements MetaView {
 
   /** Reads what a plan needs. */
   async fetch(need: MetaNeed, signal?: AbortSignal): Promise<void> {
-    const options = signal === undefined ? {} : { signal };
+    const options = withSignal(signal);
     if (need.keys.length > 0) {
       const { kvs, revision } = await this.#store.get(
         need.keys.map((key) => this.#prefix + key),

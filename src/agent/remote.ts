@@ -23,6 +23,7 @@ import { sameFields, type AncestorEntry } from './ledger.ts';
 import { log } from './log.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
 import type { Volume } from './volume.ts';
+import { withSignal } from './signal.ts';
 
 /** A file that stays unfinished this long after it was shown so is taken as it is; milliseconds (design 4.1.5). */
 const UNFINISHED_MS = 10_000;
@@ -180,7 +181,7 @@ export class Remote {
       else setting = kv;
     };
     const ranges = [this.#metaRange(), this.#settingRange()];
-    const revision = await store.snapshot(ranges, load, signal === undefined ? {} : { signal });
+    const revision = await store.snapshot(ranges, load, withSignal(signal));
     this.#noteSetting(setting?.value);
     if (this.#gone !== undefined) return;
     this.#index = index;

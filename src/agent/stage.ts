@@ -10,6 +10,7 @@ import type { InodeIndex } from '../reconcile/inode-index.ts';
 import type { Layout } from './layout.ts';
 import type { FsPort } from './ports.ts';
 import type { Volume } from './volume.ts';
+import { withSignal } from './signal.ts';
 
 /** Bytes of blocks asked for in one request, and held while files are written from them. */
 const BATCH_BYTES = 4 << 20;
@@ -171,7 +172,7 @@ export class Stage {
     const wanted = keys.filter((key) => !this.#cache.has(key));
     for (let at = 0; at < wanted.length; at += BATCH_KEYS) {
       const part = wanted.slice(at, at + BATCH_KEYS);
-      const values = await data.get(part, { revision, ...(signal === undefined ? {} : { signal }) });
+      const values = await data.get(part, { revision, ...withSignal(signal) });
       for (const [index, value] of values.entries()) {
         const key = part[index];
         if (value !== undefined && key !== undefined) this.offer(key, value);

@@ -13,6 +13,7 @@ import type { Stored } from '../reconcile/inode-index.ts';
 import { VolumeError } from './error.ts';
 import type { BlockStore, EtcdStore } from './ports.ts';
 import type { Volume } from './volume.ts';
+import { withSignal } from './signal.ts';
 
 /** A name of the volume and the inode it leads to. */
 export interface VolumeNode {
@@ -40,7 +41,7 @@ export class VolumeTree {
   constructor(store: EtcdStore, volume: Volume, revision: bigint, signal?: AbortSignal) {
     this.#store = store;
     this.#volume = volume;
-    this.#options = { revision, ...(signal === undefined ? {} : { signal }) };
+    this.#options = { revision, ...withSignal(signal) };
   }
 
   /** What a path leads to, symlinks not followed; `undefined` if there is nothing. */

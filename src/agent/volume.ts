@@ -9,6 +9,7 @@ import type { MetaAddress } from '../codec/url.ts';
 import { VolumeError } from './error.ts';
 import { openBlocks, type DataOptions } from './open-blocks.ts';
 import type { BlockStore, EtcdStore } from './ports.ts';
+import { withSignal } from './signal.ts';
 
 export interface Volume {
   readonly setting: Setting;
@@ -39,7 +40,7 @@ export async function openVolume(
   data: DataOptions = {},
 ): Promise<Volume> {
   const { prefix } = address;
-  const options = signal === undefined ? {} : { signal };
+  const options = withSignal(signal);
   const { kvs, revision } = await store.get([prefix + encodeKey({ kind: 'setting' })], options);
   const stored = kvs[0]?.value;
   if (stored === undefined) {

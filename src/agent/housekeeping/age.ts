@@ -6,6 +6,7 @@
 import { toByteString, toBytes } from '../../codec/bytes.ts';
 import { ownKey } from '../own-keys.ts';
 import { requireGuard, type CleanupContext } from './transact.ts';
+import { withSignal } from '../signal.ts';
 
 interface AgeRecord {
   /** Was the store's head at least the age ago. */
@@ -27,9 +28,9 @@ export async function safeRevision(
   const { uuid } = volume.setting;
   const recordKey = ownKey(uuid, `gc/age-${seconds}`);
   const timerKey = ownKey(uuid, `gc/timer-${seconds}`);
-  const withSignal = signal === undefined ? {} : { signal };
+  const readOptions = withSignal(signal);
   for (;;) {
-    const { kvs, revision } = await store.get([recordKey, timerKey], withSignal);
+    const { kvs, revision } = await store.get([recordKey, timerKey], readOptions);
     const [record, timer] = kvs;
     const known = record === undefined ? undefined : recordOf(record.value, revision);
     const isRunning = timer !== undefined && known !== undefined;

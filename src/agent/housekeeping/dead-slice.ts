@@ -5,6 +5,7 @@ import type { SliceName } from '../../reconcile/volume-facts.ts';
 import { keysOfSlice } from '../blocks.ts';
 import type { EtcdStore } from '../ports.ts';
 import type { Volume } from '../volume.ts';
+import { withSignal } from '../signal.ts';
 
 /** Whether it was deleted: not if its count is no longer below zero, or changed meanwhile. */
 export async function deleteDeadSlice(
@@ -14,7 +15,7 @@ export async function deleteDeadSlice(
   signal?: AbortSignal,
 ): Promise<boolean> {
   const key = volume.keyOf({ kind: 'sliceRef', id, size });
-  const { kvs } = await store.get([key], signal === undefined ? {} : { signal });
+  const { kvs } = await store.get([key], withSignal(signal));
   const count = kvs[0];
   if (count === undefined || decodeCounter(count.value) >= 0n) return false;
   // Nobody refers to a slice that is not referred to: a copy or a clone starts from a record, and there is none.

@@ -7,6 +7,7 @@ import { blockName, type StoredBlocks } from '../../reconcile/audit-slices.ts';
 import { VolumeFacts } from '../../reconcile/volume-facts.ts';
 import type { BlockStore, EtcdStore } from '../ports.ts';
 import type { Volume } from '../volume.ts';
+import { withSignal } from '../signal.ts';
 
 export interface VolumeReading {
   readonly facts: VolumeFacts;
@@ -24,7 +25,7 @@ export async function readFacts(
   const revision = await store.snapshot(
     [prefixRange(prefix)],
     (kv) => facts.add({ ...kv, key: kv.key.slice(prefix.length) }),
-    signal === undefined ? {} : { signal },
+    withSignal(signal),
   );
   return { facts, revision };
 }
@@ -43,7 +44,7 @@ export async function readBlocks(
   const unpacking: Promise<void>[] = [];
   const options = {
     ...(data.besideMetadata ? { revision } : {}),
-    ...(signal === undefined ? {} : { signal }),
+    ...withSignal(signal),
   };
   for (const store of data.stores) {
     await store.snapshot(

@@ -17,6 +17,7 @@ import { safeRevision } from './age.ts';
 import type { CleanupOptions, CleanupReport } from './report.ts';
 import { readFacts } from './read-volume.ts';
 import { requireGuard, type CleanupContext } from './transact.ts';
+import { withSignal } from '../signal.ts';
 
 /** Keys of one transaction. */
 const AT_ONCE = 100;
@@ -91,7 +92,7 @@ export async function listBlocks(
         const block = parseBlockKey(volume.blocks, key);
         if (block !== undefined) blocks.push({ key, id: block.id, modRevision, shard });
       },
-      { ...at, keysOnly: true, ...(signal === undefined ? {} : { signal }) },
+      { ...at, keysOnly: true, ...withSignal(signal) },
     );
   }
   return blocks;
@@ -195,7 +196,7 @@ async function deleteSlice(context: CleanupContext, slice: CountedSlice): Promis
   const keys = keysOfSlice(volume.blocks, slice.id, slice.size, volume.setting.blockSizeBytes);
   if (!volume.data.besideMetadata) {
     // No transaction has both. Nobody names a slice again that nothing names: copies and clones start from a record.
-    const { kvs } = await store.get([key], signal === undefined ? {} : { signal });
+    const { kvs } = await store.get([key], withSignal(signal));
     if (kvs[0]?.modRevision !== slice.modRevision) return false;
     await volume.data.delete(keys, signal);
     return deleteCount(context, slice);
@@ -253,7 +254,7 @@ async function deleteUnnamed(
     revision = await store.snapshot(
       ranges,
       (kv) => facts.add({ ...kv, key: kv.key.slice(volume.prefix.length) }),
-      { changedSince: since, ...(signal === undefined ? {} : { signal }) },
+      { changedSince: since, ...withSignal(signal) },
     );
     const named = new Set([...facts.countReferences().values()].map(({ id }) => id));
     const isSame = ({ key, modRevision }: ListedBlock): boolean =>

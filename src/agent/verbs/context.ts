@@ -66,8 +66,3 @@ export function withWritableVolume<T>(context: VerbContext, use: (volume: Volume
     return use(volume);
   });
 }
-
-/** Options of a store call. */
-export function withSignal(context: VerbContext): { readonly signal?: AbortSignal } {
-  return context.signal === undefined ? {} : { signal: context.signal };
-}

@@ -18,7 +18,8 @@ import { etcdStore } from '../etcd.ts';
 import { uuidKey } from '../open-blocks.ts';
 import type { EtcdStore } from '../ports.ts';
 import { wrapSecret } from '../secret.ts';
-import { EXIT, print, withSignal, type VerbContext } from './context.ts';
+import { EXIT, print, type VerbContext } from './context.ts';
+import { withSignal } from '../signal.ts';
 
 export interface FormatOptions {
   /** 3 to 63 of a-z, 0-9 and dash. */
@@ -123,7 +124,7 @@ async function commitOurs(
 ): Promise<void> {
   const result = await data.commit({ compares, ops }, context.signal);
   if (result.outcome !== 'lost') return;
-  const { kvs } = await data.get([proof.key], withSignal(context));
+  const { kvs } = await data.get([proof.key], withSignal(context.signal));
   const found = kvs[0]?.value;
   if (found === undefined || !equalBytes(found, proof.value)) {
     throw new VolumeError(somebodyElse(proof.key.split('/', 1)[0] ?? ''));
@@ -136,7 +137,7 @@ function somebodyElse(name: string): string {
 
 async function hasOurSetting(context: VerbContext, uuid: string): Promise<boolean> {
   const key = context.address.prefix + encodeKey({ kind: 'setting' });
-  const { kvs } = await context.store.get([key], withSignal(context));
+  const { kvs } = await context.store.get([key], withSignal(context.signal));
   return kvs[0] !== undefined && decodeSetting(kvs[0].value).uuid === uuid;
 }
 
@@ -200,7 +201,10 @@ function requireSane(options: FormatOptions): void {
 
 async function requireEmpty(context: VerbContext, data: EtcdStore, name: string): Promise<void> {
   const { store, address } = context;
-  const { kvs } = await store.get([address.prefix + encodeKey({ kind: 'setting' })], withSignal(context));
+  const { kvs } = await store.get(
+    [address.prefix + encodeKey({ kind: 'setting' })],
+    withSignal(context.signal),
+  );
   if (kvs[0] !== undefined) {
     throw new VolumeError('There is a volume at this address already: it was left as it is.');
   }

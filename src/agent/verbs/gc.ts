@@ -7,6 +7,7 @@ import { work } from '../housekeeping/worker.ts';
 import { configureLog, type LogFormat } from '../log.ts';
 import type { Volume } from '../volume.ts';
 import { EXIT, print, withVolume, type VerbContext } from './context.ts';
+import { withSignal } from '../signal.ts';
 
 export interface GcOptions {
   readonly dryRun: boolean;
@@ -30,10 +31,7 @@ export function gc(context: VerbContext, options: GcOptions): Promise<number> {
 async function cleanVolume(volume: Volume, context: VerbContext, options: GcOptions): Promise<number> {
   const { store, clock, out, signal } = context;
   if (volume.writeRefusal !== undefined && !options.dryRun) throw new VolumeError(volume.writeRefusal);
-  const report = await cleanUp(
-    { store, volume, clock, guard: [], ...(signal === undefined ? {} : { signal }) },
-    options,
-  );
+  const report = await cleanUp({ store, volume, clock, guard: [], ...withSignal(signal) }, options);
   await print(out, options.json ? `${JSON.stringify(report, null, 2)}\n` : describe(report, options));
   return report.left.length === 0 ? EXIT.done : EXIT.problems;
 }

@@ -9,6 +9,7 @@ import { Pusher, type ChangeOutcome } from '../push.ts';
 import type { Volume } from '../volume.ts';
 import { shownPath, VolumeTree, type VolumeNode } from '../volume-tree.ts';
 import { EXIT, print, type VerbContext } from './context.ts';
+import { withSignal } from '../signal.ts';
 
 /** How often the changes are made up anew because another writer came first. */
 const TRIES = 20;
@@ -53,7 +54,7 @@ export async function pushUntilDone(
     }
     const outcome = await pusher.push(wanted, {
       read,
-      ...(signal === undefined ? {} : { signal }),
+      ...withSignal(signal),
       ...(onProgress === undefined ? {} : { onProgress }),
     });
     transactions += outcome.revisions.length;

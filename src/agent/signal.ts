@@ -1,0 +1,6 @@
+/** The signal of a call that may be cut short, as the store's options take it. */
+
+/** Options with the signal, if there is one. */
+export function withSignal(signal: AbortSignal | undefined): { readonly signal?: AbortSignal } {
+  return signal === undefined ? {} : { signal };
+}
