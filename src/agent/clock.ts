@@ -1,6 +1,6 @@
 /** The real `Clock`. */
 
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as immediate, setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from './ports.ts';
 import { withSignal } from './signal.ts';
 
@@ -12,5 +12,6 @@ export const systemClock: Clock = {
   sleep: async (ms, signal) => {
     await delay(ms, undefined, withSignal(signal));
   },
+  breathe: () => immediate(),
   random: Math.random,
 };

@@ -4,12 +4,7 @@ import { createServer, type Server } from 'node:net';
 
 import type { ByteString } from '../codec/kv.ts';
 import { codeOf, ConfigError } from './error.ts';
-import type { FsPort } from './ports.ts';
-
-/** Held until the process ends or `release` is called. */
-export interface Lock {
-  release(): Promise<void>;
-}
+import type { FsPort, Lock } from './ports.ts';
 
 /** Takes the lock. Throws ConfigError when another agent of this network namespace serves the directory. */
 export async function acquireLock(fs: FsPort, stateDir: ByteString): Promise<Lock> {

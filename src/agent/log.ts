@@ -11,11 +11,19 @@ const BYTE_FIELDS: ReadonlySet<string> = new Set(['path', 'key', 'from', 'to', '
 
 let format: LogFormat = 'text';
 let threshold = LEVELS.indexOf('info');
+let write = (line: string): void => {
+  process.stderr.write(line);
+};
 
-/** Sets how and how much is logged; once, at the start of the command. */
-export function configureLog(options: { readonly format: LogFormat; readonly level: LogLevel }): void {
+/** Sets how, how much and where to (stderr if not given) is logged; once, at the start of the command. */
+export function configureLog(options: {
+  readonly format: LogFormat;
+  readonly level: LogLevel;
+  readonly write?: (line: string) => void;
+}): void {
   format = options.format;
   threshold = LEVELS.indexOf(options.level);
+  if (options.write !== undefined) write = options.write;
 }
 
 export type LogFields = Readonly<Record<string, string | number | bigint | boolean | undefined>>;
@@ -30,11 +38,11 @@ export function log(level: LogLevel, event: string, fields: LogFields = {}): voi
   if (format === 'json') {
     const time = new Date().toISOString();
     const values = entries.map(([name, value]) => [name, typeof value === 'bigint' ? String(value) : value]);
-    process.stderr.write(`${JSON.stringify({ time, level, event, ...Object.fromEntries(values) })}\n`);
+    write(`${JSON.stringify({ time, level, event, ...Object.fromEntries(values) })}\n`);
     return;
   }
   const text = entries.map(([name, value]) => ` ${name}=${quote(String(value))}`).join('');
-  process.stderr.write(`${level} ${event}${text}\n`);
+  write(`${level} ${event}${text}\n`);
 }
 
 function quote(value: string): string {

@@ -16,6 +16,7 @@ import { ARGUMENT_ENV, defaultAgentId, envOf, OPTIONS, OptionValues, type Option
 import { run } from './run.ts';
 import { bytesOfText, type VerbContext } from './verbs/context.ts';
 import { VERBS, type Verb } from './verbs/index.ts';
+import { systemPorts } from './system.ts';
 import { status } from './verbs/status.ts';
 
 /** Where a pod's termination message is read from (design 3.1). */
@@ -141,6 +142,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
       syncTimes: values.flag('sync-times'),
       timeoutMs: values.durationMs('timeout'),
     },
+    systemPorts,
     untilTerminated(),
   );
   conclude(result.sentence);

@@ -1,6 +1,7 @@
-/** The interfaces to the world: `EtcdStore`, `FsPort`, `WatchPort`, `Clock`. Types only. */
+/** The interfaces to the world: `EtcdStore`, `FsPort`, `WatchPort`, `Clock`, and all of it as `Ports`. Types only. */
 
 import type { ByteString, KeyRange, Kv, StoreEvent, StoreTransaction } from '../codec/kv.ts';
+import type { MetaAddress } from '../codec/url.ts';
 import type { SpecialEntry } from '../reconcile/entry.ts';
 
 /**
@@ -232,6 +233,25 @@ export interface Clock {
   monotonicMs(): number;
   /** Resolves after `ms`, or rejects with AbortError. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
+  /** Lets everything that waits go on before a long piece of work does. */
+  breathe(): Promise<void>;
   /** In [0, 1). */
   random(): number;
+}
+
+/** Held until the process ends or `release` is called. */
+export interface Lock {
+  release(): Promise<void>;
+}
+
+/** All of the world that a run uses. */
+export interface Ports {
+  readonly fs: FsPort;
+  readonly clock: Clock;
+  /** Connects with the first call. Whoever opens it closes it. */
+  openStore(address: MetaAddress): EtcdStore;
+  /** Hints about DIR, of which `stateDir` is no part; byte strings. */
+  openWatch(root: ByteString, stateDir: ByteString): WatchPort;
+  /** One agent a directory. Throws ConfigError when another one serves it. */
+  lock(stateDir: ByteString): Promise<Lock>;
 }

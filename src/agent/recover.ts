@@ -8,8 +8,7 @@ import { targetInVolume } from '../reconcile/target.ts';
 import { codeOf, ConfigError } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
-import { acquireLock } from './lock.ts';
-import type { Clock, FileStat, FsPort } from './ports.ts';
+import type { Clock, FileStat, FsPort, Ports } from './ports.ts';
 import { mendTop } from './top.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
@@ -33,14 +32,17 @@ interface RecoverContext {
  * Makes the state directory, proves that it shares a mount with DIR, takes the lock, reads the ledger and recovers.
  * Throws ConfigError for a DIR that is missing, no directory, or served by another agent.
  */
-export async function openState(fs: FsPort, layout: Layout, clock: Clock): Promise<OpenState> {
+export async function openState(
+  { fs, clock, lock: takeLock }: Pick<Ports, 'fs' | 'clock' | 'lock'>,
+  layout: Layout,
+): Promise<OpenState> {
   const root = fs.lstat('open', layout.root);
   if (root === undefined)
     throw new ConfigError('the directory does not exist: make it first', { path: layout.root });
   if (root.type !== 'directory') throw new ConfigError('this is no directory', { path: layout.root });
   const isNew = fs.lstat('open', layout.state) === undefined;
   for (const dir of [layout.state, layout.stage, layout.kept, layout.parked]) makeDirectory(fs, dir);
-  const lock = await acquireLock(fs, layout.state);
+  const lock = await takeLock(layout.state);
   const leave = async (ledger?: Ledger): Promise<void> => {
     const isUsed = ledger?.state.owner !== undefined || ledger?.state.active !== undefined;
     ledger?.close();

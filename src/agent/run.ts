@@ -7,16 +7,14 @@ import type { Path } from '../reconcile/entry.ts';
 import { findAbilities, type Abilities, type SpecialFiles } from './abilities.ts';
 import { Agent } from './agent.ts';
 import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from './error.ts';
-import { etcdStore } from './etcd.ts';
 import { createFilter, isReservedTop } from './filter.ts';
-import { nodeFs, pathFromText } from './fs.ts';
+import { pathFromText } from './fs.ts';
 import { layoutOf, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import type { Extent } from './look.ts';
-import { ChokidarWatch } from './local-watch.ts';
 import { log } from './log.ts';
-import { systemClock } from './clock.ts';
 import type { Connection } from './outbox.ts';
+import type { Clock, EtcdStore, Ports, WatchPort } from './ports.ts';
 import { openState } from './recover.ts';
 import { Remote } from './remote.ts';
 import { describeProblems, writeStatus } from './status.ts';
@@ -71,13 +69,13 @@ const FAILED_PAUSE_MS = 500;
 const STATUS_MS = 200;
 
 /** Runs until `signal` (SIGTERM, SIGINT), or with `once` until one revision is published. */
-export async function run(options: RunOptions, signal: AbortSignal): Promise<RunResult> {
+export async function run(options: RunOptions, ports: Ports, signal: AbortSignal): Promise<RunResult> {
   const layout = layoutOf(
     trimSlash(pathFromText(options.dir)),
     options.stateDir && pathFromText(options.stateDir),
   );
-  const state = await openState(nodeFs, layout, systemClock);
-  const runner = new Runner(options, layout, state.ledger, state.assertOwner, signal);
+  const state = await openState(ports, layout);
+  const runner = new Runner(options, ports, layout, state.ledger, state.assertOwner, signal);
   try {
     return await runner.run();
   } finally {
@@ -92,6 +90,8 @@ function trimSlash(path: ByteString): ByteString {
 
 class Runner {
   readonly #o: RunOptions;
+  readonly #ports: Ports;
+  readonly #clock: Clock;
   readonly #layout: Layout;
   readonly #ledger: Ledger;
   readonly #abilities: Abilities;
@@ -104,7 +104,7 @@ class Runner {
   readonly #hidden: (path: Path) => boolean;
   readonly #hints = new Set<Path>();
   #everywhere = true;
-  #watch: ChokidarWatch | undefined;
+  #watch: WatchPort | undefined;
   #connection: Connection | undefined;
   #connecting: Promise<void> | undefined;
   #fatal: Error | undefined;
@@ -121,12 +121,15 @@ class Runner {
 
   constructor(
     options: RunOptions,
+    ports: Ports,
     layout: Layout,
     ledger: Ledger,
     assertOwner: () => void,
     signal: AbortSignal,
   ) {
     this.#o = options;
+    this.#ports = ports;
+    this.#clock = ports.clock;
     this.#layout = layout;
     this.#ledger = ledger;
     this.#signal = signal;
@@ -138,11 +141,11 @@ class Runner {
       isVolumeRoot: this.#subdir.length === 0,
     });
     this.#hidden = (path) => filter.excluded(path) || isReservedTop(path);
-    this.#abilities = findAbilities(nodeFs, layout, options);
+    this.#abilities = findAbilities(ports.fs, layout, options);
     this.#agent = new Agent({
-      fs: nodeFs,
+      fs: ports.fs,
       layout,
-      clock: systemClock,
+      clock: ports.clock,
       ledger,
       assertOwner,
       mode: options.mode,
@@ -169,7 +172,7 @@ class Runner {
       this.#fatal = error instanceof Error ? error : new Error(String(error));
       this.#wakeUp();
     });
-    const startMs = systemClock.monotonicMs();
+    const startMs = this.#clock.monotonicMs();
     for (;;) {
       const waitMs = await this.#turn();
       if (this.#fatal !== undefined) throw this.#fatal;
@@ -180,7 +183,7 @@ class Runner {
       if (this.#o.once) {
         const done = this.#onceDone();
         if (done !== undefined) return done;
-        const leftMs = startMs + this.#o.timeoutMs - systemClock.monotonicMs();
+        const leftMs = startMs + this.#o.timeoutMs - this.#clock.monotonicMs();
         if (this.#o.timeoutMs > 0 && leftMs <= 0) return this.#timedOut();
         await this.#sleep(this.#o.timeoutMs > 0 ? Math.min(waitMs, leftMs) : waitMs);
       } else {
@@ -201,12 +204,12 @@ class Runner {
   /** A push under way is given some time; of one that takes longer the next start reads what became of it. */
   async #letPushEnd(): Promise<void> {
     const over = new AbortController();
-    await Promise.race([this.#agent.idle(), systemClock.sleep(GRACE_MS, over.signal).catch(() => undefined)]);
+    await Promise.race([this.#agent.idle(), this.#clock.sleep(GRACE_MS, over.signal).catch(() => undefined)]);
     over.abort();
   }
 
   #startWatching(): void {
-    this.#watch = new ChokidarWatch(this.#layout.root, this.#layout.state);
+    this.#watch = this.#ports.openWatch(this.#layout.root, this.#layout.state);
     this.#watch.start(
       (dir) => this.#onHint(dir),
       (error) => this.#onWatchError(error),
@@ -241,7 +244,7 @@ class Runner {
 
   /** Opens the volume, lists it and follows it; with a published tree there is no hurry, without one it is fatal when the volume cannot be used. */
   async #connectAndFollow(): Promise<void> {
-    const store = etcdStore(this.#o.address, systemClock);
+    const store = this.#ports.openStore(this.#o.address);
     for (let failures = 0; ; failures += 1) {
       try {
         this.#connection ??= await this.#open(store);
@@ -258,7 +261,7 @@ class Runner {
         this.#storeError = reason;
         this.#wakeUp();
         const pauseMs = Math.min(CONNECT_PAUSE_MAX_MS, CONNECT_PAUSE_MS * 2 ** failures);
-        await systemClock.sleep(pauseMs * (0.5 + systemClock.random()), this.#stop.signal);
+        await this.#clock.sleep(pauseMs * (0.5 + this.#clock.random()), this.#stop.signal);
       }
     }
     this.#storeError = undefined;
@@ -266,7 +269,7 @@ class Runner {
     if (!this.#o.once) await this.#connection.remote.follow(this.#stop.signal);
   }
 
-  async #open(store: Connection['store']): Promise<Connection> {
+  async #open(store: EtcdStore): Promise<Connection> {
     const volume = await openVolume(store, this.#o.address, this.#stop.signal, this.#o.data);
     try {
       return this.#connectionTo(store, volume);
@@ -276,7 +279,7 @@ class Runner {
     }
   }
 
-  #connectionTo(store: Connection['store'], volume: Volume): Connection {
+  #connectionTo(store: EtcdStore, volume: Volume): Connection {
     const owner = { uuid: volume.setting.uuid, subdir: this.#subdir.join('/') };
     const known = this.#ledger.state.owner;
     if (known === undefined) this.#ledger.write([{ t: 'owner', format: 1, owner }], true);
@@ -295,9 +298,9 @@ class Runner {
     const remote = new Remote({
       store,
       volume,
-      fs: nodeFs,
+      fs: this.#ports.fs,
       layout: this.#layout,
-      clock: systemClock,
+      clock: this.#clock,
       subdir: this.#subdir,
       hidden: this.#hidden,
       holdMaxMs: this.#o.holdMaxMs,
@@ -316,14 +319,14 @@ class Runner {
 
   /** One turn of the loop; returns how long it may sleep (milliseconds). */
   async #turn(): Promise<number> {
-    const nowMs = systemClock.monotonicMs();
+    const nowMs = this.#clock.monotonicMs();
     const due = this.#lastScanMs + this.#o.rescanMs <= nowMs;
     let waitMs = this.#o.rescanMs;
     try {
       const extent = this.#takeExtent(due);
       if (extent !== undefined) {
         await this.#agent.look(extent);
-        if (extent === 'all') this.#lastScanMs = systemClock.monotonicMs();
+        if (extent === 'all') this.#lastScanMs = this.#clock.monotonicMs();
       }
       if (this.#connection !== undefined) {
         waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#stop.signal));
@@ -338,11 +341,11 @@ class Runner {
       this.#everywhere = true;
       this.#noteFailure(error instanceof Error ? error.message : String(error));
       this.#awayError = error instanceof UnavailableError ? error.message : undefined;
-      await systemClock.sleep(FAILED_PAUSE_MS, this.#signal).catch(() => undefined);
+      await this.#clock.sleep(FAILED_PAUSE_MS, this.#signal).catch(() => undefined);
     }
     if (this.#agent.settling) waitMs = Math.min(waitMs, SETTLE_LOOK_MS);
     waitMs = Math.min(waitMs, this.#writeStatus(false));
-    return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#o.rescanMs - systemClock.monotonicMs()));
+    return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#o.rescanMs - this.#clock.monotonicMs()));
   }
 
   /** A failure that repeats is logged when it comes and when it goes. */
@@ -369,17 +372,14 @@ class Runner {
 
   async #sleep(ms: number): Promise<void> {
     if (!this.#awake && ms > 0) {
-      let timer: NodeJS.Timeout | undefined;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-        if (Number.isFinite(ms)) timer = setTimeout(resolve, ms);
-      });
-      clearTimeout(timer);
+      const woken = new AbortController();
+      this.#wake = () => woken.abort();
+      await this.#clock.sleep(ms, woken.signal).catch(() => undefined);
       this.#wake = undefined;
     }
     this.#awake = false;
     // Remote news is published at once; hints come in bursts.
-    if (this.#hints.size > 0 && !this.#signal.aborted) await systemClock.sleep(HINT_MS);
+    if (this.#hints.size > 0 && !this.#signal.aborted) await this.#clock.sleep(HINT_MS);
   }
 
   #isPublished(): boolean {
@@ -430,7 +430,7 @@ class Runner {
 
   /** Writes the status when it is news; returns when it may be written again if it is too early (milliseconds). */
   #writeStatus(force: boolean): number {
-    const nowMs = systemClock.monotonicMs();
+    const nowMs = this.#clock.monotonicMs();
     const earlyMs = this.#lastStatusMs + STATUS_MS - nowMs;
     if (!force && earlyMs > 0) return earlyMs;
     const { state } = this.#ledger;
@@ -463,11 +463,12 @@ class Runner {
       return Infinity;
     this.#lastStatusMs = nowMs;
     this.#writtenStatus = text;
-    const time = new Date().toISOString();
+    const nowOfDayMs = Number(this.#clock.nowNs() / 1_000_000n);
+    const time = new Date(nowOfDayMs).toISOString();
     const sinceScanMs = Number.isFinite(this.#lastScanMs) ? nowMs - this.#lastScanMs : 0;
-    const lastScan = new Date(Date.now() - sinceScanMs).toISOString();
+    const lastScan = new Date(nowOfDayMs - sinceScanMs).toISOString();
     try {
-      writeStatus(nodeFs, this.#layout, { ...facts, time, lastScan });
+      writeStatus(this.#ports.fs, this.#layout, { ...facts, time, lastScan });
     } catch (error) {
       log('warn', 'status not written', { reason: codeOf(error) ?? String(error) });
     }

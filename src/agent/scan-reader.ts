@@ -49,7 +49,7 @@ export class ScanReader {
   breathe(): Promise<void> | undefined {
     this.#calls += 1;
     if (this.#calls % BREATH !== 0) return undefined;
-    return new Promise((resolve) => setImmediate(resolve));
+    return this.#o.clock.breathe();
   }
 
   /** The names in a directory; `undefined` when it is none any more, or closed: then nothing is known of what is in it. */

@@ -23,6 +23,8 @@ export class ManualClock implements Clock {
     return this.#nowMs;
   }
 
+  async breathe(): Promise<void> {}
+
   random(): number {
     return this.chance;
   }

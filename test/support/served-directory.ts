@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 
 import { findAbilities, type Abilities } from '../../src/agent/abilities.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
+import { acquireLock } from '../../src/agent/lock.ts';
 import { wantedForAdoption } from '../../src/agent/items.ts';
 import { layoutOf, type Layout } from '../../src/agent/layout.ts';
 import type { AncestorEntry, Ledger } from '../../src/agent/ledger.ts';
@@ -41,6 +42,7 @@ class SteppedClock implements Clock {
   pass(ms: number): void {
     this.#passedMs += ms;
   }
+  async breathe(): Promise<void> {}
   random(): number {
     return 0.5;
   }
@@ -123,7 +125,10 @@ export class ServedDirectory {
     const port = options.fs ?? unflushedFs;
     const root = options.root ?? temporaryDirectory();
     const layout = layoutOf(root);
-    const state = await openState(port, layout, new SteppedClock());
+    const state = await openState(
+      { fs: port, clock: new SteppedClock(), lock: async (stateDir) => acquireLock(port, stateDir) },
+      layout,
+    );
     if (state.ledger.state.owner === undefined)
       state.ledger.write([{ t: 'owner', format: 1, owner: { uuid: 'of no volume', subdir: '' } }], false);
     const abilities = options.abilities ?? realAbilities(layout);
