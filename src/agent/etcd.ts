@@ -4,7 +4,7 @@ import type { CallOptions } from '@grpc/grpc-js';
 import type { Etcd3, IRangeResponse } from 'etcd3';
 import type { ByteString, KeyRange, Kv, StoreTransaction } from '../codec/kv.ts';
 import type { MetaAddress } from '../codec/url.ts';
-import { backoffMs } from './backoff.ts';
+import { commitUntilKnown } from './commit.ts';
 import { AuthError, LeaseGoneError, LimitError, UnavailableError, UnknownOutcomeError } from './error.ts';
 import {
   type ConnectionOptions,
@@ -139,34 +139,19 @@ class Etcd3Store implements LeaseStore {
   async commit(txn: StoreTransaction, signal?: AbortSignal): Promise<CommitResult> {
     const request = txnRequest(txn);
     const limits = { timeoutMs: this.#options.callMs, signal };
-    let ambiguous = false;
-    for (let failures = 1; ; failures += 1) {
-      try {
+    return commitUntilKnown(
+      async (isAmbiguous) => {
         const answer = await this.#call(
           (client, call) => client.kv.txn(request, call),
           limits,
           translateCommit,
         );
-        return commitResult(txn, answer, ambiguous);
-      } catch (error) {
-        ambiguous ||= error instanceof UnknownOutcomeError;
-        // From the first unknown outcome on, only passing or losing tells what became of it.
-        if (!ambiguous) throw error;
-        await this.#waitForOutcome(failures, error, signal);
-      }
-    }
-  }
-
-  async #waitForOutcome(failures: number, cause: unknown, signal: AbortSignal | undefined): Promise<void> {
-    const signals = signal === undefined ? [this.#closed.signal] : [signal, this.#closed.signal];
-    try {
-      await this.#clock.sleep(
-        backoffMs(failures, this.#clock.random(), this.#options.watch.backoff),
-        AbortSignal.any(signals),
-      );
-    } catch {
-      throw new UnknownOutcomeError('stopped before the outcome of a transaction was known', { cause });
-    }
+        return commitResult(txn, answer, isAmbiguous);
+      },
+      this.#clock,
+      signal === undefined ? [this.#closed.signal] : [signal, this.#closed.signal],
+      this.#options.watch.backoff,
+    );
   }
 
   async status(signal?: AbortSignal): Promise<StoreStatus> {

@@ -1,9 +1,11 @@
-/** The store on a real etcd keeps the contract. */
+/** The store on a real etcd and the one in memory keep the same contract. */
 
 import { Etcd3 } from 'etcd3';
 import { systemClock } from '../../src/agent/clock.ts';
 import { etcdStore } from '../../src/agent/etcd.ts';
 import { startEtcd } from '../support/etcd.ts';
+import { MemoryEtcd } from '../support/memory-etcd.ts';
+import { MemoryStore } from '../support/memory-store.ts';
 import { needTool } from '../support/tools.ts';
 import { describeStore } from './etcd-store.ts';
 
@@ -22,6 +24,23 @@ describe('the store on etcd', () => {
         client.close();
         await store.close();
         await server.stop();
+      },
+    };
+  });
+});
+
+describe('the store in memory', () => {
+  describeStore(async () => {
+    const etcd = new MemoryEtcd(() => systemClock.monotonicMs());
+    // A real one ends leases by itself.
+    const timer = setInterval(() => etcd.expireLeases(), 50);
+    const store = new MemoryStore(etcd, systemClock);
+    return {
+      store,
+      compact: async (revision) => etcd.compact(revision),
+      async close() {
+        clearInterval(timer);
+        await store.close();
       },
     };
   });
