@@ -1,6 +1,7 @@
 /** `npm test`: from a fresh clone to a finished run. Arguments name suites (`interop`) or single test files. */
 
 import { accessSync, constants } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { ensureTools } from './ensure.mjs';
 import { cacheDir, findTool, projectDir } from './find.mjs';
@@ -41,10 +42,17 @@ async function main() {
   warn(missing);
   // A skip in CI is a failure; only where nothing can be mounted may the mounts be left out.
   const strict = inCi && canMount() ? ['--forbid-pending'] : [];
-  process.exitCode = await runOpen(join(projectDir, 'node_modules/.bin/mocha'), [...strict, ...specs], {
-    cwd: projectDir,
-    env: { ...process.env, PATH: `${process.env.PATH}:${join(cacheDir, 'bin')}` },
-  });
+  // Tests wait more than they compute: the files of suites run at the same time, in processes of their own.
+  const isSuite = specs.some((spec) => spec.includes('*'));
+  const parallel = isSuite ? ['--parallel', '--jobs', String(availableParallelism() + 1)] : [];
+  process.exitCode = await runOpen(
+    join(projectDir, 'node_modules/.bin/mocha'),
+    [...strict, ...parallel, ...specs],
+    {
+      cwd: projectDir,
+      env: { ...process.env, PATH: `${process.env.PATH}:${join(cacheDir, 'bin')}` },
+    },
+  );
 }
 
 main().catch(explain);
