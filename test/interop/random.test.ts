@@ -125,6 +125,7 @@ class Run {
   }
 
   async run(rounds: number): Promise<void> {
+    const failures: Error[] = [];
     try {
       await this.#start();
       while (this.#round < rounds) {
@@ -136,7 +137,7 @@ class Run {
       await this.#check();
       await this.#still();
     } catch (cause) {
-      throw new Error(
+      const failure = new Error(
         [
           `SEED=${this.#seed}, round ${this.#round} of ${this.#variant.name}: ${cause instanceof Error ? cause.message : String(cause)}`,
           'the round before:',
@@ -147,9 +148,17 @@ class Run {
         ].join('\n'),
         { cause },
       );
-    } finally {
-      for (const side of this.#sides) await side.stop();
+      failures.push(failure);
     }
+    for (const side of this.#sides) {
+      await side.stop().catch((cause: unknown) => {
+        failures.push(new Error(`${side.name} did not stop: ${String(cause)}`, { cause }));
+      });
+    }
+    const [first, ...more] = failures;
+    if (first === undefined) return;
+    // What hinders the end must not hide what went wrong before it.
+    throw more.length === 0 ? first : new Error(failures.map(({ message }) => message).join('\n\n'));
   }
 
   async #start(): Promise<void> {

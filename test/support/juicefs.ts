@@ -7,6 +7,7 @@ import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Context } from 'mocha';
+import { describeMount, mountIdOf, processesOf } from './mount-users.ts';
 import { needTool } from './tools.ts';
 import { until } from './until.ts';
 
@@ -106,19 +107,30 @@ export class Juicefs {
       if (child.exitCode !== null) throw new Error(`the mount ended with ${child.exitCode}:\n${output}`);
       return isMounted(dir);
     });
+    const id = mountIdOf(dir);
+    async function kill(): Promise<void> {
+      for (const pid of processesOf(dir)) process.kill(pid, 'SIGKILL');
+      await ended(child);
+      await once(spawn('umount', ['-l', dir], { stdio: 'ignore' }), 'close');
+      rmSync(folder, { recursive: true, force: true });
+    }
     return {
       dir,
       async close() {
-        await unmount(dir);
-        if (child.exitCode === null) await ended(child);
+        try {
+          await unmount(dir);
+          await ended(child);
+        } catch (cause) {
+          const seen = describeMount(dir, id);
+          // Goroutines are printed, and it ends: nothing of it is left after the failure.
+          for (const pid of processesOf(dir).reverse()) process.kill(pid, 'SIGQUIT');
+          await ended(child, 5000).catch(() => undefined);
+          await kill();
+          throw new Error(`${String(cause)}\n${seen}\nit said:\n${relevant(output)}`, { cause });
+        }
         rmSync(folder, { recursive: true, force: true });
       },
-      async kill() {
-        for (const pid of processesOf(dir)) process.kill(pid, 'SIGKILL');
-        await ended(child);
-        await once(spawn('umount', ['-l', dir], { stdio: 'ignore' }), 'close');
-        rmSync(folder, { recursive: true, force: true });
-      },
+      kill,
     };
   }
 
@@ -144,17 +156,14 @@ export class Juicefs {
   }
 }
 
-/** The processes whose command line names this mount, which is like no other. */
-function processesOf(dir: string): number[] {
-  return readdirSync('/proc').flatMap((name) => {
-    if (!/^\d+$/.test(name)) return [];
-    try {
-      return readFileSync(`/proc/${name}/cmdline`, 'latin1').includes(dir) ? [Number(name)] : [];
-    } catch {
-      // It ended meanwhile.
-      return [];
-    }
-  });
+/** Bytes of what a client said that a failure shows. */
+const SAID_BYTES = 30_000;
+
+/** The end of what it said, or from where it prints its goroutines. */
+function relevant(output: string): string {
+  const goroutines = output.indexOf('SIGQUIT: quit');
+  const from = goroutines < 0 ? output.length - SAID_BYTES : goroutines - 3000;
+  return output.slice(Math.max(0, from)).slice(0, SAID_BYTES);
 }
 
 function isMounted(dir: string): boolean {
@@ -175,11 +184,11 @@ async function unmount(dir: string): Promise<void> {
   });
 }
 
-async function ended(child: ChildProcess): Promise<void> {
+async function ended(child: ChildProcess, limitMs = 60_000): Promise<void> {
   await until(
     'the client ended after its unmount',
     () => child.exitCode !== null || child.signalCode !== null,
-    60_000,
+    limitMs,
   );
 }
 
