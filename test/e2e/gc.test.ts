@@ -17,7 +17,6 @@ import { needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
 describe('gc on blocks that nothing names', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   before(async function () {
     needTool(this, 'etcd');

@@ -189,7 +189,6 @@ describe('the verbs', () => {
     });
 
     it('stores a file of two chunks', async function () {
-      this.timeout(60_000);
       const local = join(folder, 'large');
       const bytes = Buffer.alloc(
         CHUNK_SIZE + 100_000,

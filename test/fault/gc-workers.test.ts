@@ -49,7 +49,6 @@ class Worker {
 }
 
 describe('workers of a clean-up', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   let volume: TestVolume;
   const workers: Worker[] = [];

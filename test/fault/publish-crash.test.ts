@@ -370,7 +370,9 @@ for (const scene of SCENES) {
   });
 }
 
-describe('a publish beside edits that have not settled, killed at any call', () => {
+describe('a publish beside edits that have not settled, killed at any call', function () {
+  this.timeout(300_000);
+
   const edited: Nodes = {
     ...Object.fromEntries(Object.entries(THIRD).filter(([path]) => path !== 'd/sub/second')),
     'd/edited': file('saved here'),
@@ -414,7 +416,9 @@ describe('a publish beside edits that have not settled, killed at any call', () 
   });
 });
 
-describe('what an editor put at the top, killed at any call of bringing it home', () => {
+describe('what an editor put at the top, killed at any call of bringing it home', function () {
+  this.timeout(300_000);
+
   const prepare = async (root: ByteString): Promise<void> => {
     await prepareSecond(root);
     // `sed -i` on a link, and `tar x` over one.

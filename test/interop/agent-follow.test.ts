@@ -79,7 +79,6 @@ const VOLUMES = [
 ];
 
 describe('following a mount', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   let juicefs: Juicefs;
   let folder: string;

@@ -108,7 +108,6 @@ const VOLUMES = [
 const QUICK = ['--min-interval', '20ms', '--rescan', '1s'];
 
 describe('pushing local edits', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   let juicefs: Juicefs;
   let folder: string;

@@ -28,7 +28,6 @@ const RULE = {
 };
 
 describe('attributes of whole volumes', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   let juicefs: Juicefs;
   let folder: string;

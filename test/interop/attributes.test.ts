@@ -46,7 +46,6 @@ const VARIANTS: readonly Variant[] = [
 
 for (const { name, what, options, env } of VARIANTS) {
   describe(`attributes, ${what}`, function () {
-    this.timeout(60_000);
     let server: EtcdServer;
     let juicefs: Juicefs;
     let folder: string;
@@ -271,7 +270,6 @@ for (const { name, what, options, env } of VARIANTS) {
 }
 
 describe('special files', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   let juicefs: Juicefs;
   let folder: string;

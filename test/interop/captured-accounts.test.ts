@@ -23,7 +23,6 @@ async function drift(...[store, prefix]: Parameters<typeof recount>): Promise<st
 }
 
 describe('pushes into captured volumes with accounts', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
 
   beforeEach(async () => {

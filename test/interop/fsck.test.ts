@@ -28,7 +28,6 @@ interface Report {
 }
 
 describe('fsck', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   let juicefs: Juicefs;
   let volume: LoadedVolume;

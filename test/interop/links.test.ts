@@ -70,7 +70,6 @@ const VOLUMES = [
 const QUICK = ['--min-interval', '20ms', '--rescan', '1s'];
 
 describe('files with several names', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   let juicefs: Juicefs;
   let folder: string;

@@ -172,7 +172,6 @@ function listed(words: Iterable<string>): string {
 }
 
 describe('the keys of one operation', function () {
-  this.timeout(60_000);
   let server: EtcdServer;
   const rows = documented();
   before(async () => {
