@@ -5,11 +5,20 @@ import createDebug from 'debug';
 import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
-import { parentOf, type Entry, type Path, type SpecialEntry } from '../reconcile/entry.ts';
+import type { ConflictPolicy } from '../reconcile/conflict.ts';
+import {
+  parentOf,
+  type Entry,
+  type FileEntry,
+  type Path,
+  type SpecialEntry,
+  type SymlinkEntry,
+} from '../reconcile/entry.ts';
 import { ancestorsOf } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import { guardAgainstMassDelete } from '../reconcile/safety.ts';
 import type { Abilities } from './abilities.ts';
+import { AncestorCache } from './ancestor-cache.ts';
 import { codeOf } from './error.ts';
 import {
   contentsToStage,
@@ -24,6 +33,7 @@ import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
+import { Merger } from './merger.ts';
 import { isBusyBelow, type Extent, type Look } from './look.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
@@ -54,6 +64,9 @@ export interface AgentOptions {
   readonly settleMs: number;
   readonly keepMs: number;
   readonly maxDeletePercent: number;
+  readonly conflict: ConflictPolicy;
+  /** Bytes on disk for copies of the texts that both sides agreed on. */
+  readonly ancestorCacheBytes: number;
   /** Local edits are carried and left to the sidecar (`--once`). */
   readonly carryOnly: boolean;
   readonly abilities: Abilities;
@@ -61,6 +74,8 @@ export interface AgentOptions {
 
 /** Least wait for something that cannot be published yet; milliseconds. */
 const LATER_MS = 10;
+/** Wait for a content that a merge needs and that could not be read just now; milliseconds. */
+const UNREAD_MS = 500;
 
 /** One directory and one volume. `cycle` is called by the runner, one at a time. */
 export class Agent {
@@ -69,8 +84,11 @@ export class Agent {
   readonly local: Local;
   readonly parked: Parked;
   readonly problems = new Map<Path, string>();
-  readonly #remoteDirty = new Set<Path>();
+  /** Paths whose remote entry may differ from the ancestor's, and a revision at which it did not yet; 0n: unknown. */
+  readonly #remoteDirty = new Map<Path, bigint>();
   readonly #outbox: Outbox;
+  readonly #cache: AncestorCache;
+  readonly #merger: Merger;
   readonly #firstStart: boolean;
   #mode: 'two-way' | 'pull';
   #epoch = 0;
@@ -88,7 +106,10 @@ export class Agent {
     this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs, abilities });
     this.local = new Local(ledger, excluded, abilities.held);
     this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
-    const onStale = (path: Path): unknown => this.#remoteDirty.add(path);
+    this.#cache = new AncestorCache({ fs, layout, ledger, limitBytes: options.ancestorCacheBytes });
+    const localAt = (path: Path): ByteString | undefined => this.#localAt(path);
+    this.#merger = new Merger({ fs, layout, cache: this.#cache, subdir, localAt });
+    const onStale = (path: Path): void => this.#noteRemote(path, ledger.state.revision);
     const onEnd = (): void => this.onWake();
     const { local, parked } = this;
     this.#outbox = new Outbox({
@@ -147,6 +168,7 @@ export class Agent {
   allProblems(): Map<Path, string> {
     const all = new Map([...this.problems, ...this.local.problems]);
     for (const [path, reason] of this.#outbox.refusals()) all.set(path, reason);
+    for (const [path, reason] of this.parked.refusals()) all.set(path, reason);
     return all;
   }
 
@@ -200,9 +222,10 @@ export class Agent {
   async cycle(connection: Connection, signal: AbortSignal): Promise<number> {
     const { remote } = connection;
     this.#isLate = true;
+    const before = remote.revision === 0n ? this.#o.ledger.state.revision : remote.revision;
     const advanced = await remote.advance(signal);
     let waitMs = Infinity;
-    if ('changed' in advanced) for (const path of advanced.changed) this.#remoteDirty.add(path);
+    if ('changed' in advanced) for (const path of advanced.changed) this.#noteRemote(path, before);
     else waitMs = advanced.waitMs;
     if (remote.revision === 0n || remote.gone !== undefined || this.#damage !== undefined) return waitMs;
     if (remote.epoch !== this.#epoch) this.#outbox.forgetRevision();
@@ -212,7 +235,8 @@ export class Agent {
     this.#outbox.finishInterrupted(remote);
     this.#parkLosers(remote.revision);
     const sinceFlipMs = this.#o.clock.monotonicMs() - this.#lastFlipMs;
-    const plan = this.#reconcile(remote);
+    const plan = await this.#decide(connection, signal);
+    if (plan.untried.length > 0) waitMs = Math.min(waitMs, UNREAD_MS);
     this.#agree(plan);
     const toPush = await this.#publish(plan, remote, sinceFlipMs, signal);
     this.#isLate = typeof toPush === 'string';
@@ -222,7 +246,22 @@ export class Agent {
     else if (!this.#o.carryOnly && this.#mode !== 'pull')
       waitMs = Math.min(waitMs, this.#outbox.start(toPush, connection, signal));
     this.local.forgetMoves();
+    if (!this.#isLate && !this.#o.carryOnly && this.#cache.hasWork) {
+      this.#cache.fill();
+      if (this.#cache.hasWork) waitMs = Math.min(waitMs, LATER_MS);
+    }
     return Math.max(0, waitMs);
+  }
+
+  #noteRemote(path: Path, before: bigint): void {
+    if (!this.#remoteDirty.has(path)) this.#remoteDirty.set(path, before);
+  }
+
+  /** Where the local version of a path is on disk. */
+  #localAt(path: Path): ByteString | undefined {
+    const { active } = this.#o.ledger.state;
+    const found = this.local.adoptions.get(path)?.source;
+    return found ?? (active === undefined ? undefined : this.#o.layout.inTree(active, path));
   }
 
   #parkLosers(revision: bigint): void {
@@ -265,6 +304,16 @@ export class Agent {
     return false;
   }
 
+  /** What is to be done, once all that can be merged has been tried. */
+  async #decide(connection: Connection, signal: AbortSignal): Promise<Reconciled> {
+    const plan = this.#reconcile(connection.remote);
+    if (plan.untried.length + plan.merged.length + plan.conflicts.length === 0) this.#merger.clear();
+    if (plan.untried.length === 0) return plan;
+    const revision = (path: Path): bigint => this.#remoteDirty.get(path) ?? this.#o.ledger.state.revision;
+    await this.#merger.attempt(plan.untried, connection, revision, signal);
+    return this.#reconcile(connection.remote);
+  }
+
   #reconcile(remote: Remote): Reconciled {
     const local = new Map<Path, Entry | undefined>();
     const changed = new Map<Path, Entry | undefined>();
@@ -273,13 +322,22 @@ export class Agent {
       if (this.#isBlocked(path) || this.#isBelowBlocked(path) || unadopted.has(path)) continue;
       local.set(path, this.local.entryAt(path));
     }
-    for (const path of this.#remoteDirty) {
+    for (const path of this.#remoteDirty.keys()) {
       if (this.local.busy.has(path) || this.#outbox.isPushing(path) || this.#isBelowBlocked(path)) continue;
       changed.set(path, remote.tree.get(path));
       // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
       if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
     }
-    return reconcile({ ancestor, local, remote: changed, held: this.#o.abilities.held });
+    // A directory that nothing was published into knows of no edits: what it holds is not known to be newer.
+    const decidesAlone = this.#mode === 'pull' || this.#o.ledger.state.revision === 0n;
+    return reconcile({
+      ancestor,
+      local,
+      remote: changed,
+      held: this.#o.abilities.held,
+      policy: decidesAlone ? 'remote' : this.#o.conflict,
+      merged: (versions) => this.#merger.result(versions),
+    });
   }
 
   #agree({ agreed }: Reconciled): void {
@@ -311,6 +369,7 @@ export class Agent {
     let toRemote = pullOnly ? [] : this.#setAsideUnadopted(plan.toRemote, remote);
     const changes = [...plan.toLocal, ...undone];
     if (!this.#passGuard(changes, toRemote)) return [];
+    toRemote = await this.#keepRemoteLosers(plan, toRemote, remote, signal);
     // Nothing was published by this state; a tree of a state that was lost may be there.
     const first = state.revision === 0n;
     if (!first && changes.length === 0 && this.local.adoptions.size === 0) return toRemote;
@@ -362,6 +421,7 @@ export class Agent {
     } catch (error) {
       // Who knows which of the staged contents are in a tree by now.
       remote.stage.clear();
+      this.#merger.clear();
       throw error;
     }
     this.#scanner.forgetListed(result.touched);
@@ -378,6 +438,8 @@ export class Agent {
     this.#lastFlipMs = clock.monotonicMs();
     const ms = Math.round(this.#lastFlipMs - startMs);
     remote.stage.clear();
+    this.#merger.clear();
+    for (const { path } of plan.merged) if (request.has(path)) log('info', 'merged', { path });
     for (const path of request.keys()) {
       if (this.local.adoptions.has(path)) this.local.adopted(path);
       else this.local.dirty.add(path);
@@ -404,7 +466,7 @@ export class Agent {
       file: AncestorEntry & { readonly type: 'file' },
     ): ReturnType<typeof remote.stage.stagedFile> =>
       file.contentKey === undefined
-        ? undefined
+        ? this.#merger.stagedFile(file.digest)
         : remote.stage.stagedFile({ ino: file.ino, key: file.contentKey });
     const { ledger, layout } = this.#o;
     const local = links.find(item) ?? ownCopy(ledger.state, layout, item);
@@ -466,9 +528,9 @@ export class Agent {
       if (disk !== undefined) lost.add(disk);
       this.#park(path, entry, revision, reason);
     };
-    for (const { path, local, winner } of plan.conflicts) {
+    for (const { path, local, remote, winner } of plan.conflicts) {
       if (winner === 'remote') park(path, local, 'changed here and in the volume');
-      else
+      else if (remote === undefined)
         log('warn', 'conflict decided', {
           path,
           reason: 'changed here, removed in the volume: the change stays',
@@ -478,13 +540,48 @@ export class Agent {
   }
 
   #park(path: Path, entry: Entry | undefined, revision: bigint, reason: string): void {
-    const { ledger, layout } = this.#o;
-    if (entry?.type !== 'file' && entry?.type !== 'symlink') return;
-    const { active } = ledger.state;
-    const source =
-      this.local.adoptions.get(path)?.source ??
-      (active === undefined ? undefined : layout.inTree(active, path));
-    if (source !== undefined) this.parked.park(path, entry, source, revision, reason);
+    const source = this.#localAt(path);
+    if (isKept(entry) && source !== undefined) this.parked.park(path, entry, source, revision, reason);
+  }
+
+  /**
+   * The volume's versions that lose to local ones are parked before those are pushed. Returns the changes without those
+   * whose loser could not be read.
+   */
+  async #keepRemoteLosers(
+    plan: Reconciled,
+    toRemote: readonly Change[],
+    remote: Remote,
+    signal: AbortSignal,
+  ): Promise<readonly Change[]> {
+    const lost = plan.conflicts.flatMap(({ path, remote: loser, winner }) =>
+      winner === 'local' && isKept(loser) && !this.parked.has(path, loser) ? [{ path, loser }] : [],
+    );
+    if (lost.length === 0) return toRemote;
+    const items = lost.map(({ path }) => ({ path, entry: remote.tree.get(path) }));
+    await remote.stage.stage(
+      contentsToStage(items, () => false),
+      remote.head,
+      signal,
+    );
+    const unread = new Set<Path>();
+    for (const { path, loser } of lost) {
+      const entry = remote.tree.get(path);
+      const key = entry?.type === 'file' ? (entry.contentKey ?? '') : '';
+      const staged =
+        loser.type === 'file' ? remote.stage.stagedFile({ ino: loser.ino, key })?.path : loser.target;
+      if (staged === undefined) unread.add(path);
+      else
+        this.parked.park(
+          path,
+          loser,
+          staged,
+          remote.revision,
+          'changed here and in the volume: the version of this directory stays',
+          'remote',
+        );
+    }
+    return toRemote.filter(({ path }) => !unread.has(path));
   }
 
   #setProblem(path: Path, reason: string | undefined): void {
@@ -495,6 +592,11 @@ export class Agent {
       log('warn', 'problem', { path, reason });
     }
   }
+}
+
+/** Whether there is a content to keep. */
+function isKept(entry: Entry | undefined): entry is FileEntry | SymlinkEntry {
+  return entry?.type === 'file' || entry?.type === 'symlink';
 }
 
 function describeLook(look: Look): string {

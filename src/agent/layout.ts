@@ -34,6 +34,8 @@ export interface Layout {
   readonly kept: ByteString;
   /** Local contents that lost and are not in the volume yet. */
   readonly parked: ByteString;
+  /** Copies of the texts that both sides agreed on last; missing until there is one. */
+  readonly ancestor: ByteString;
   readonly ledger: ByteString;
   readonly status: ByteString;
   tree(tree: TreeName): ByteString;
@@ -53,6 +55,7 @@ export function layoutOf(root: ByteString, stateDir?: ByteString): Layout {
     stage: `${state}/stage`,
     kept: `${state}/kept`,
     parked: `${state}/parked`,
+    ancestor: `${state}/ancestor`,
     ledger: `${state}/ledger`,
     status: `${state}/status.json`,
     tree,

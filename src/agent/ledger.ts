@@ -47,6 +47,8 @@ export interface ParkedRecord {
   readonly revision: bigint;
   /** One sentence for people. */
   readonly reason: string;
+  /** The volume's version, which loses to a local one: it is kept before that is pushed. Absent: the local version. */
+  readonly side?: 'remote';
 }
 
 type Pairs<T> = readonly (readonly [Path, T | null])[];
@@ -129,6 +131,8 @@ export class LedgerState {
   /** Where the idle tree differs from the active one: what it holds there (`undefined`: nothing). */
   readonly stale = new Map<Path, Slot | undefined>();
   readonly ancestor = new Map<Path, AncestorEntry>();
+  /** Files whose entry was agreed on since somebody took the path from here. */
+  readonly newlyAgreed = new Set<Path>();
   readonly #agreedBefore = new Map<Path, readonly string[]>();
   /**
    * Where the inode on disk is no more the one that was agreed on: that one. For a path of the ancestor without such a
@@ -323,6 +327,8 @@ export class LedgerState {
     for (const [path, entry] of entries) {
       if (!sameInodes) this.#noteReplaced(path, undefined);
       this.#noteAgreed(path, entry);
+      if (entry?.type === 'file') this.newlyAgreed.add(path);
+      else this.newlyAgreed.delete(path);
       if (entry === null) this.ancestor.delete(path);
       else this.ancestor.set(path, entry);
     }

@@ -5,6 +5,7 @@ import { appendFileSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
 
 import { DecodeError } from '../codec/error.ts';
+import type { ConflictPolicy } from '../reconcile/conflict.ts';
 import { parseMetaUrl, redactUrl, type MetaAddress } from '../codec/url.ts';
 import type { SpecialFiles } from './abilities.ts';
 import { systemClock } from './clock.ts';
@@ -21,6 +22,8 @@ import { status } from './verbs/status.ts';
 
 /** Where a pod's termination message is read from (design 3.1). */
 const TERMINATION_LOG = '/dev/termination-log';
+
+const MEBIBYTE = 1 << 20;
 
 const EXIT_OF_CODE: Readonly<Record<string, number>> = {
   ERR_CONFIG: 2,
@@ -138,6 +141,8 @@ async function runAgent(args: readonly string[]): Promise<number> {
       rescanMs: values.durationMs('rescan'),
       keepMs: values.durationMs('keep'),
       maxDeletePercent: values.percent('max-delete'),
+      conflict: values.text('conflict') as ConflictPolicy,
+      ancestorCacheBytes: values.count('ancestor-cache') * MEBIBYTE,
       specialFiles: values.text('special-files') as SpecialFiles,
       syncTimes: values.flag('sync-times'),
       timeoutMs: values.durationMs('timeout'),

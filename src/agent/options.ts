@@ -2,6 +2,7 @@
 
 import { hostname } from 'node:os';
 
+import { CONFLICT_POLICIES } from '../reconcile/conflict.ts';
 import { ConfigError } from './error.ts';
 import { EDITOR_DROPPINGS } from './filter.ts';
 
@@ -102,6 +103,17 @@ export const OPTIONS: readonly OptionSpec[] = [
     default: 50,
     help: 'Percent of the files (at least 10) whose removal at once stops everything until a person looks; 100: never.',
   }),
+  option('conflict', {
+    type: 'string',
+    default: 'merge',
+    choices: CONFLICT_POLICIES,
+    help: 'Which version stays where DIR and the volume both changed a file: merge (texts are joined where the edits do not touch, else as remote), remote, local, or newest by modification time; the other one is kept under /.conflicts in the volume.',
+  }),
+  option('ancestor-cache', {
+    type: 'number',
+    default: 64,
+    help: 'MiB that the state may take for copies of texts as both sides had them last, which a merge starts from; 0: none.',
+  }),
   option('special-files', {
     type: 'string',
     default: 'fifo',
@@ -190,6 +202,13 @@ export class OptionValues {
 
   durationMs(name: string): number {
     return parseDuration(name, this.text(name));
+  }
+
+  /** A number from 0 on. */
+  count(name: string): number {
+    const value = Number(this.#values.get(name));
+    if (!(value >= 0 && Number.isFinite(value))) throw new ConfigError(`--${name} takes a number from 0 on`);
+    return value;
   }
 
   percent(name: string): number {

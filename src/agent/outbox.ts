@@ -147,9 +147,9 @@ export class Outbox {
   start(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
     if (this.#push !== undefined) return Infinity;
     const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
-    const due = this.#withOwners(this.#withoutHalfWritten(changes), connection.remote);
+    const due = this.#withOwners(this.#withoutHalfWritten(this.#withKept(changes)), connection.remote);
     const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
-    if (due.length === 0 && this.#o.parked.size === 0 && !tidies) return Infinity;
+    if (due.length === 0 && !this.#o.parked.isDue && !tidies) return Infinity;
     if (leftMs > 0) return leftMs;
     this.#push = this.#runPush(due, connection, signal)
       .then(
@@ -164,6 +164,13 @@ export class Outbox {
         this.#o.onEnd();
       });
     return Infinity;
+  }
+
+  /** The changes without those that replace what is to be kept in the volume first, and is refused there. */
+  #withKept(changes: readonly Change[]): readonly Change[] {
+    const { parked } = this.#o;
+    const withheld = parked.isDue ? new Set<Path>() : parked.withheld;
+    return withheld.size === 0 ? changes : changes.filter(({ path }) => !withheld.has(path));
   }
 
   /** Resolves when no push is under way. */
@@ -230,7 +237,9 @@ export class Outbox {
     await this.#removeDebris(connection, signal);
     try {
       await this.#pushCopies(connection, signal);
-      if (changes.length > 0) await this.#pushChanges(changes, connection, signal);
+      const { withheld } = this.#o.parked;
+      const due = changes.filter(({ path }) => !withheld.has(path));
+      if (due.length > 0) await this.#pushChanges(due, connection, signal);
     } finally {
       const { slices, holds } = this.#o.ledger.state.claimed;
       if (slices.size + holds.size > 0 && this.#pusherFor(connection).isClean)
@@ -331,9 +340,12 @@ export class Outbox {
         onClaim: (claim) => this.#claim(claim),
       },
     );
-    for (const { outcome, change } of changes) {
-      const name = names.get(change.path);
-      if (outcome === 'committed' && name !== undefined) this.#o.parked.release(name, change.path);
+    for (const outcome of changes) {
+      const { path } = outcome.change;
+      const name = names.get(path);
+      if (name === undefined) continue;
+      if (outcome.outcome === 'committed') this.#o.parked.release(name, path);
+      else if (outcome.outcome === 'refused') this.#o.parked.refuse(name, outcome.reason);
       else this.#pausePush(PUSH_PAUSE_MAX_MS);
     }
   }

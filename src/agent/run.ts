@@ -3,6 +3,7 @@
 import type { ByteString } from '../codec/kv.ts';
 import { escapeBytes } from '../codec/bytes.ts';
 import type { MetaAddress } from '../codec/url.ts';
+import type { ConflictPolicy } from '../reconcile/conflict.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { findAbilities, type Abilities, type SpecialFiles } from './abilities.ts';
 import { Agent } from './agent.ts';
@@ -42,6 +43,9 @@ export interface RunOptions {
   readonly rescanMs: number;
   readonly keepMs: number;
   readonly maxDeletePercent: number;
+  readonly conflict: ConflictPolicy;
+  /** Bytes on disk. */
+  readonly ancestorCacheBytes: number;
   readonly specialFiles: SpecialFiles;
   readonly syncTimes: boolean;
   /** 0: no limit. */
@@ -157,6 +161,8 @@ class Runner {
       settleMs: options.settleMs,
       keepMs: options.keepMs,
       maxDeletePercent: options.maxDeletePercent,
+      conflict: options.conflict,
+      ancestorCacheBytes: options.ancestorCacheBytes,
       carryOnly: options.once,
       abilities: this.#abilities,
     });

@@ -2,8 +2,16 @@
 
 import { carryOver, combine, type Held } from './attributes.ts';
 import type { Change } from './change.ts';
-import type { Conflict } from './conflict.ts';
-import { parentOf, sameContent, sameEntry, type Entry, type Path, type Tree } from './entry.ts';
+import type { Conflict, ConflictPolicy, MergedContent, Versions } from './conflict.ts';
+import {
+  parentOf,
+  sameContent,
+  sameEntry,
+  type Entry,
+  type FileEntry,
+  type Path,
+  type Tree,
+} from './entry.ts';
 
 /** Entries that differ from the ancestor, by path; `undefined` is absence. */
 export type Delta = ReadonlyMap<Path, Entry | undefined>;
@@ -15,6 +23,13 @@ export interface ReconcileInput {
   readonly remote: Delta;
   /** What this side can hold: a change of it alone is a change. */
   readonly held: Held;
+  /** Who decides where both sides changed a content; absent: `remote`. */
+  readonly policy?: ConflictPolicy;
+  /**
+   * With the policy `merge`: what joining the edits of both sides gave, `undefined` where that has been tried and they
+   * touch, `untried` where it has not.
+   */
+  readonly merged?: (versions: Versions) => MergedContent | 'untried' | undefined;
 }
 
 export interface Reconciled {
@@ -25,6 +40,10 @@ export interface Reconciled {
   /** What the volume must become. `old` is the remote entry. */
   readonly toRemote: readonly Change[];
   readonly conflicts: readonly Conflict[];
+  /** The edits of both sides stand in one text. */
+  readonly merged: readonly Versions[];
+  /** What `merged` calls untried: nothing is said of these paths before it has been. */
+  readonly untried: readonly Versions[];
 }
 
 /** Deterministic and total: every path of either delta ends in exactly one of the lists, or in none when nothing is to do. */
@@ -38,6 +57,8 @@ class Reconciliation {
   readonly #toLocal = new Map<Path, Change>();
   readonly #toRemote = new Map<Path, Change>();
   readonly #conflicts = new Map<Path, Conflict>();
+  readonly #merged = new Map<Path, Versions>();
+  readonly #untried: Versions[] = [];
 
   constructor(input: ReconcileInput) {
     this.#input = input;
@@ -53,6 +74,8 @@ class Reconciliation {
       toLocal: [...this.#toLocal.values()],
       toRemote: [...this.#toRemote.values()],
       conflicts: [...this.#conflicts.values()],
+      merged: [...this.#merged.values()],
+      untried: this.#untried,
     };
   }
 
@@ -101,7 +124,44 @@ class Reconciliation {
       this.#toLocal.set(path, { path, old: l, new: r });
       return;
     }
-    this.#lose(path, a, l, r);
+    this.#decide(path, a, l, r);
+  }
+
+  // Both sides have something else than before, and only one of the two can be there.
+  #decide(path: Path, a: Entry | undefined, l: Entry, r: Entry): void {
+    const { policy, merged } = this.#input;
+    const versions = policy === 'merge' ? mergeable(path, a, l, r) : undefined;
+    if (versions !== undefined && merged !== undefined) {
+      const content = merged(versions);
+      if (content === 'untried') {
+        this.#untried.push(versions);
+        return;
+      }
+      if (content !== undefined) {
+        this.#merge(versions, content);
+        return;
+      }
+    }
+    // What is below a directory is decided path by path: the volume's is the one that is safe.
+    const hasDirectory = l.type === 'directory' || r.type === 'directory';
+    const isLocal = policy === 'local' || (policy === 'newest' && l.mtimeNs > r.mtimeNs);
+    if (isLocal && !hasDirectory) {
+      this.#conflicts.set(path, { path, ancestor: a, local: l, remote: r, winner: 'local' });
+      this.#toRemote.set(path, { path, old: r, new: this.#carryOver(l, r) });
+    } else {
+      this.#lose(path, a, l, r);
+    }
+  }
+
+  // Both edits stand, in one text; attributes join as always.
+  #merge(versions: Versions, { digest, size }: MergedContent): void {
+    const { path, ancestor, local, remote } = versions;
+    const mtimeNs = local.mtimeNs > remote.mtimeNs ? local.mtimeNs : remote.mtimeNs;
+    this.#merged.set(path, versions);
+    this.#setBoth(path, local, remote, {
+      ...combine(ancestor, local, remote, 'local', this.#input.held),
+      ...{ type: 'file' as const, nlink: 1, digest, size, mtimeNs },
+    });
   }
 
   #same(a: Entry | undefined, b: Entry | undefined): boolean {
@@ -125,7 +185,10 @@ class Reconciliation {
 
   // Each side changed something else, such as one the content and the other the mode: both changes stand.
   #combine(path: Path, a: Entry, l: Entry, r: Entry, content: 'local' | 'remote'): void {
-    const both = combine(a, l, r, content, this.#input.held);
+    this.#setBoth(path, l, r, combine(a, l, r, content, this.#input.held));
+  }
+
+  #setBoth(path: Path, l: Entry, r: Entry, both: Entry): void {
     if (!this.#same(both, l)) this.#toLocal.set(path, { path, old: l, new: both });
     if (!this.#same(both, r)) this.#toRemote.set(path, { path, old: r, new: both });
   }
@@ -134,6 +197,7 @@ class Reconciliation {
   #lose(path: Path, a: Entry | undefined, l: Entry | undefined, r: Entry | undefined): void {
     this.#conflicts.set(path, { path, ancestor: a, local: l, remote: r, winner: 'remote' });
     this.#agreed.delete(path);
+    this.#merged.delete(path);
     this.#toRemote.delete(path);
     this.#toLocal.set(path, { path, old: l, new: r });
   }
@@ -179,6 +243,13 @@ class Reconciliation {
     this.#lose(path, this.#input.ancestor.get(path), this.#local(path), undefined);
     return false;
   }
+}
+
+/** The versions of a file that an attempt to merge is worth; one with several names has its contents once. */
+function mergeable(path: Path, a: Entry | undefined, l: Entry, r: Entry): Versions | undefined {
+  if (a?.type !== 'file' || l.type !== 'file' || r.type !== 'file') return undefined;
+  const hasOneName = ({ nlink }: FileEntry): boolean => nlink <= 1;
+  return [a, l, r].every(hasOneName) ? { path, ancestor: a, local: l, remote: r } : undefined;
 }
 
 /** From the top down, without the root. */

@@ -11,7 +11,12 @@ import type {
 } from '../../src/reconcile/entry.ts';
 import { NOTHING_HELD, type Held } from '../../src/reconcile/attributes.ts';
 import { sameEntry } from '../../src/reconcile/entry.ts';
-import { reconcile, type Delta, type Reconciled } from '../../src/reconcile/reconcile.ts';
+import {
+  reconcile,
+  type Delta,
+  type Reconciled,
+  type ReconcileInput,
+} from '../../src/reconcile/reconcile.ts';
 
 const BASE = { ino: 0n, uid: 0, gid: 0, mtimeNs: 0n } as const;
 
@@ -57,12 +62,14 @@ export function reconcileTrees(
   local: Tree,
   remote: Tree,
   held: Held = NOTHING_HELD,
+  more: Pick<ReconcileInput, 'policy' | 'merged'> = {},
 ): Reconciled {
   return reconcile({
     ancestor,
     local: deltaOf(ancestor, local),
     remote: deltaOf(ancestor, remote),
     held,
+    ...more,
   });
 }
 
