@@ -19,6 +19,7 @@ import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import { guardAgainstMassDelete } from '../reconcile/safety.ts';
 import type { Abilities } from './abilities.ts';
 import { AncestorCache } from './ancestor-cache.ts';
+import { DisplacedInodes } from './displaced.ts';
 import { codeOf } from './error.ts';
 import {
   contentsToStage,
@@ -89,6 +90,7 @@ export class Agent {
   readonly #outbox: Outbox;
   readonly #cache: AncestorCache;
   readonly #merger: Merger;
+  readonly #displaced: DisplacedInodes;
   readonly #firstStart: boolean;
   #mode: 'two-way' | 'pull';
   #epoch = 0;
@@ -112,6 +114,7 @@ export class Agent {
     const onStale = (path: Path): void => this.#noteRemote(path, ledger.state.revision);
     const onEnd = (): void => this.onWake();
     const { local, parked } = this;
+    this.#displaced = new DisplacedInodes(clock);
     this.#outbox = new Outbox({
       fs,
       layout,
@@ -122,6 +125,7 @@ export class Agent {
       held: abilities.held,
       onStale,
       onEnd,
+      onDisplaced: (path, file, revision) => this.#displaced.add(path, file, revision),
     });
     this.#firstStart = ledger.state.revision === 0n;
     if (options.adopt && ledger.state.unadopted.size > 0) {
@@ -234,6 +238,7 @@ export class Agent {
     if (remote.revision < this.#outbox.ownRevision) return waitMs;
     this.#outbox.finishInterrupted(remote);
     this.#parkLosers(remote.revision);
+    waitMs = Math.min(waitMs, await this.#parkLate(remote, signal));
     const sinceFlipMs = this.#o.clock.monotonicMs() - this.#lastFlipMs;
     const plan = await this.#decide(connection, signal);
     if (plan.untried.length > 0) waitMs = Math.min(waitMs, UNREAD_MS);
@@ -283,6 +288,14 @@ export class Agent {
       } as const;
       this.parked.park(path, entry, source, revision, 'written over a version that had been replaced');
     }
+  }
+
+  /** What mounts wrote to files that our pushes had replaced or removed. Returns when to look again (milliseconds). */
+  async #parkLate(remote: Remote, signal: AbortSignal): Promise<number> {
+    const { late, waitMs } = await this.#displaced.collect(remote, signal);
+    for (const { path, entry, staged } of late)
+      this.parked.park(path, entry, staged.path, remote.revision, 'written by a mount after it was replaced');
+    return waitMs;
   }
 
   #isBlocked(path: Path): boolean {

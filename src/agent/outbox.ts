@@ -44,6 +44,8 @@ interface OutboxOptions {
   readonly onStale: (path: Path) => void;
   /** A push has ended. */
   readonly onEnd: () => void;
+  /** A transaction of ours has taken a file of the volume from a path. */
+  readonly onDisplaced: (path: Path, file: FileEntry, revision: bigint) => void;
 }
 
 /** How long a change that the volume refused rests before it is tried again; milliseconds. */
@@ -404,7 +406,10 @@ export class Outbox {
     const entry = outcome.entry && this.#withAcl(outcome.entry, outcome.change);
     const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, outcome.change) ?? null]];
     this.#o.ledger.write([{ t: 'ancestor', entries }], false);
-    const { old, link } = outcome.change;
+    const { old, link, over } = outcome.change;
+    const displaced = movedFrom === undefined ? old : over;
+    if (displaced?.type === 'file' && displaced.ino !== entry?.ino)
+      this.#o.onDisplaced(path, displaced, revision);
     const isSame = entry?.ino === old?.ino || link?.kind === 'name' || link?.kind === 'name-in-place';
     if (entry?.type === 'file' && isSame) this.#agreeOnOtherNames(path, entry);
     if (entry?.type === 'file' && pushed?.type === 'file' && needsContent(outcome.change)) {
