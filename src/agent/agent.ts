@@ -16,7 +16,6 @@ import {
 } from '../reconcile/entry.ts';
 import { ancestorsOf } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
-import { guardAgainstMassDelete } from '../reconcile/safety.ts';
 import type { Abilities } from './abilities.ts';
 import { AncestorCache } from './ancestor-cache.ts';
 import { DisplacedInodes } from './displaced.ts';
@@ -30,12 +29,14 @@ import {
   wantedForAdoption,
   type LocalItem,
 } from './items.ts';
+import type { Guards } from './guards.ts';
 import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
 import { Merger } from './merger.ts';
 import { isBusyBelow, type Extent, type Look } from './look.ts';
+import { MassDelete } from './mass-delete.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
 import type { Clock, FsPort } from './ports.ts';
@@ -54,6 +55,7 @@ export interface AgentOptions {
   readonly layout: Layout;
   readonly clock: Clock;
   readonly ledger: Ledger;
+  readonly guards: Guards;
   readonly assertOwner: () => void;
   readonly mode: 'two-way' | 'pull';
   readonly adopt: boolean;
@@ -91,12 +93,12 @@ export class Agent {
   readonly #cache: AncestorCache;
   readonly #merger: Merger;
   readonly #displaced: DisplacedInodes;
+  readonly #massDelete: MassDelete;
   readonly #firstStart: boolean;
   #mode: 'two-way' | 'pull';
   #epoch = 0;
   #isLate = true;
   #lastFlipMs = -Infinity;
-  #guard: string | undefined;
   #damage: string | undefined;
   /** Called when something happened that makes another cycle worth while. */
   onWake: () => void = () => undefined;
@@ -127,6 +129,8 @@ export class Agent {
       onEnd,
       onDisplaced: (path, file, revision) => this.#displaced.add(path, file, revision),
     });
+    const { guards, maxDeletePercent: maxPercent } = options;
+    this.#massDelete = new MassDelete({ fs, layout, clock, ledger, guards, maxPercent });
     this.#firstStart = ledger.state.revision === 0n;
     if (options.adopt && ledger.state.unadopted.size > 0) {
       const paths = [...ledger.state.unadopted];
@@ -139,11 +143,6 @@ export class Agent {
   pullOnly(reason: string): void {
     this.#mode = 'pull';
     this.problems.set('', reason);
-  }
-
-  /** Why nothing is published or pushed until a person looks; `undefined` when all is well. */
-  get guard(): string | undefined {
-    return this.#damage ?? this.#guard;
   }
 
   /** Why the directory itself cannot be trusted; `undefined` when it can. */
@@ -182,7 +181,7 @@ export class Agent {
     // A publish that a full disk cut off: what it left is its own, and no edit.
     recover({ fs, layout, ledger, clock });
     const look = await this.#scanner.look(ledger.state, extent);
-    this.#noteDamage(look.damage);
+    this.#damage = look.damage;
     if (look.damage !== undefined) return;
     for (const [name, record] of look.kept) {
       ledger.write([{ t: 'kept', name, record }], false);
@@ -206,12 +205,6 @@ export class Agent {
     mendTop({ fs, layout, ledger, clock, seenAtTop }, [...missing, ...look.mend], (path) =>
       ledger.state.slots.get(path),
     );
-  }
-
-  #noteDamage(damage: string | undefined): void {
-    if (damage === this.#damage) return;
-    this.#damage = damage;
-    if (damage !== undefined) log('error', 'directory damaged', { reason: damage });
   }
 
   /** Whether a look is wanted soon because something has not settled. */
@@ -381,7 +374,15 @@ export class Agent {
     const undone = pullOnly && !this.#o.carryOnly ? plan.toRemote.map(undo) : [];
     let toRemote = pullOnly ? [] : this.#setAsideUnadopted(plan.toRemote, remote);
     const changes = [...plan.toLocal, ...undone];
-    if (!this.#passGuard(changes, toRemote)) return [];
+    const isRootGone = remote.root === undefined;
+    const verdict = this.#massDelete.judge({ toLocal: changes, toRemote, busy: this.local.busy, isRootGone });
+    if (verdict === 'held') return [];
+    if (verdict === 'later') toRemote = [];
+    if (verdict === 'restore') {
+      changes.push(...this.#restoreTop(toRemote).map(undo));
+      toRemote = toRemote.filter(({ new: local }) => local !== undefined);
+      if (changes.length === 0) return 'again';
+    }
     toRemote = await this.#keepRemoteLosers(plan, toRemote, remote, signal);
     // Nothing was published by this state; a tree of a state that was lost may be there.
     const first = state.revision === 0n;
@@ -518,18 +519,22 @@ export class Agent {
     return changes.filter(({ old }) => old !== undefined);
   }
 
-  #passGuard(toLocal: readonly Change[], toRemote: readonly Change[]): boolean {
-    const removes = ({ new: next }: Change): boolean => next === undefined;
-    const isSafe = !toLocal.some(removes) && !toRemote.some(removes);
-    const isFile = ({ type }: AncestorEntry): boolean => type === 'file';
-    const files = isSafe ? 0 : [...this.#o.ledger.state.ancestor.values()].filter(isFile).length;
-    const guard = isSafe
-      ? undefined
-      : guardAgainstMassDelete({ files, toLocal, toRemote, maxPercent: this.#o.maxDeletePercent });
-    if (guard !== this.#guard && guard !== undefined) log('error', 'guard tripped', { reason: guard });
-    if (guard === undefined && this.#guard !== undefined) log('info', 'guard released');
-    this.#guard = guard;
-    return guard === undefined;
+  /** Puts back names at the top that lost nothing but their link; the removals that this does not undo. */
+  #restoreTop(changes: readonly Change[]): Change[] {
+    const { fs, layout, ledger, clock } = this.#o;
+    const { slots } = ledger.state;
+    const mended = new Set<Path>();
+    const left = changes.filter(({ path, new: local }) => {
+      if (local !== undefined) return false;
+      const lostItsLink = this.local.adoptions.has(path) && slots.has(path);
+      if (!lostItsLink) return true;
+      this.local.adoptions.delete(path);
+      this.local.settle(path);
+      mended.add(path.split('/', 1)[0] ?? path);
+      return false;
+    });
+    mendTop({ fs, layout, ledger, clock }, mended, (path) => slots.get(path));
+    return left;
   }
 
   #parkConflicts(plan: Reconciled, undone: readonly Change[], revision: bigint): void {

@@ -36,6 +36,8 @@ export interface Layout {
   readonly parked: ByteString;
   /** Copies of the texts that both sides agreed on last; missing until there is one. */
   readonly ancestor: ByteString;
+  /** What a person has accepted and no guard has spent yet: empty files named by id. */
+  readonly accept: ByteString;
   readonly ledger: ByteString;
   readonly status: ByteString;
   tree(tree: TreeName): ByteString;
@@ -56,6 +58,7 @@ export function layoutOf(root: ByteString, stateDir?: ByteString): Layout {
     kept: `${state}/kept`,
     parked: `${state}/parked`,
     ancestor: `${state}/ancestor`,
+    accept: `${state}/accept`,
     ledger: `${state}/ledger`,
     status: `${state}/status.json`,
     tree,

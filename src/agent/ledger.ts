@@ -110,6 +110,13 @@ export type LedgerRecord =
       readonly hold?: bigint;
       readonly relied?: Claimed['relied'];
     }
+  /** A guard's trip that a person has accepted, by what tripped: an acceptance is spent once. */
+  | { readonly t: 'accepted'; readonly trip: string; readonly times?: number }
+  /**
+   * Nothing that was agreed on counts any more: the volume is another one, or has another history. What is on disk is
+   * known as before, and equal agrees, different conflicts, nothing is removed. `trees`: of those nothing is known either.
+   */
+  | { readonly t: 'forgotten'; readonly trees?: true }
   /** Whatever was claimed has names or is gone. */
   | { readonly t: 'unclaimed' }
   | { readonly t: 'kept'; readonly name: string; readonly record: KeptRecord | null }
@@ -118,6 +125,8 @@ export type LedgerRecord =
 /** How much is remembered of what was agreed on before; forgetting it makes a conflict copy too many. */
 const AGREED_PATHS = 10_000;
 const AGREED_DIGESTS = 8;
+/** How many accepted trips are told from the same once more. */
+const ACCEPTED_TRIPS = 1_000;
 
 /** The state that the log folds to. */
 export class LedgerState {
@@ -153,6 +162,8 @@ export class LedgerState {
     holds: new Set<bigint>(),
     relied: undefined as Claimed['relied'],
   };
+  /** How often a person has accepted a trip. */
+  readonly accepted = new Map<string, number>();
   intent: Extract<LedgerRecord, { t: 'intent' }> | undefined;
   held = NOTHING_HELD;
 
@@ -208,6 +219,13 @@ export class LedgerState {
         if (record.hold !== undefined) this.claimed.holds.add(record.hold);
         if (record.relied !== undefined) this.claimed.relied = record.relied;
         return;
+      case 'accepted':
+        this.#accept(record.trip, record.times ?? 1);
+        return;
+      case 'forgotten':
+        this.#forget();
+        if (record.trees === true) this.#forgetTrees();
+        return;
       case 'unclaimed':
         this.claimed.slices.clear();
         this.claimed.holds.clear();
@@ -249,7 +267,36 @@ export class LedgerState {
     if (slices.size > 0) yield { t: 'claimed', slices: [...slices] };
     for (const hold of holds) yield { t: 'claimed', hold };
     if (relied !== undefined) yield { t: 'claimed', relied };
+    for (const [trip, times] of this.accepted) yield { t: 'accepted', trip, times };
     if (this.intent !== undefined) yield this.intent;
+  }
+
+  #accept(trip: string, times: number): void {
+    const before = this.accepted.get(trip) ?? 0;
+    this.accepted.delete(trip);
+    this.accepted.set(trip, before + times);
+    const [oldest] = this.accepted.keys();
+    if (this.accepted.size > ACCEPTED_TRIPS && oldest !== undefined) this.accepted.delete(oldest);
+  }
+
+  #forget(): void {
+    this.owner = undefined;
+    this.revision = 0n;
+    this.ancestor.clear();
+    this.#agreedBefore.clear();
+    this.replaced.clear();
+    this.#left.clear();
+    this.unadopted.clear();
+    this.pushing.clear();
+    this.apply({ t: 'unclaimed' });
+  }
+
+  #forgetTrees(): void {
+    this.active = undefined;
+    this.intent = undefined;
+    for (const path of [...this.slots.entries()].map(([at]) => at)) this.slots.set(path, undefined);
+    this.stale.clear();
+    this.mending.clear();
   }
 
   /** The inode on disk that was agreed on at a path; `undefined` if no file was. */
@@ -418,6 +465,11 @@ export class Ledger {
     }
     if (sync) this.#fs.fsync('ledger sync', this.#fd);
     if (this.#length > 2 * this.#compactedLength + COMPACT_SLACK_BYTES) this.#compact();
+  }
+
+  /** Nothing was ever written. */
+  get isNew(): boolean {
+    return this.#length === 0;
   }
 
   close(): void {

@@ -11,10 +11,12 @@ import type { SpecialFiles } from './abilities.ts';
 import { systemClock } from './clock.ts';
 import { AgentError, codeOf, ConfigError } from './error.ts';
 import { etcdStore } from './etcd.ts';
+import { layoutOf, type Layout } from './layout.ts';
 import { configureLog, type LogFormat, type LogLevel } from './log.ts';
 import { dataOptionsFrom } from './open-blocks.ts';
 import { ARGUMENT_ENV, defaultAgentId, envOf, OPTIONS, OptionValues, type OptionSpec } from './options.ts';
 import { run } from './run.ts';
+import { accept } from './verbs/accept.ts';
 import { bytesOfText, type VerbContext } from './verbs/context.ts';
 import { VERBS, type Verb } from './verbs/index.ts';
 import { systemPorts } from './system.ts';
@@ -35,6 +37,7 @@ async function main(args: readonly string[]): Promise<number> {
   const verb = VERBS.find(({ name }) => name === args[0]);
   if (verb !== undefined) return runVerb(verb, args.slice(1));
   if (args[0] === 'status') return runStatus(args.slice(1));
+  if (args[0] === 'accept') return runAccept(args.slice(1));
   return runAgent(args);
 }
 
@@ -73,6 +76,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
       'Verbs:',
       ...VERBS.map(({ usage, help }) => `  ${usage.padEnd(39)} ${help}`),
       `  ${'status DIR [--ready]'.padEnd(39)} What the agent of DIR says of itself.`,
+      `  ${'accept DIR ID'.padEnd(39)} What a tripped guard holds back is meant.`,
     ].join('\n'),
   );
   for (const spec of OPTIONS) {
@@ -146,6 +150,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
       specialFiles: values.text('special-files') as SpecialFiles,
       syncTimes: values.flag('sync-times'),
       timeoutMs: values.durationMs('timeout'),
+      accept: values.list('accept'),
     },
     systemPorts,
     untilTerminated(),
@@ -198,21 +203,45 @@ async function runStatus(args: readonly string[]): Promise<number> {
       describe: 'Print nothing; exit 0 when a tree is published, 1 when not (for a probe).',
     })
     .option('json', { type: 'boolean', describe: 'As JSON.' })
-    .option('state-dir', { type: 'string', describe: 'Where the state is kept, when not in DIR.' })
+    .option('state-dir', STATE_DIR)
     .version(false)
     .help()
     .parse();
   if (parsed['help'] === true) return 0;
   const dir = parsed._.map(String)[0] ?? process.env[ARGUMENT_ENV.dir];
   if (dir === undefined) throw new ConfigError('DIR is missing: etcd-etc-agent status DIR [--ready]');
-  const stateDir = parsed['state-dir'] ?? process.env['ETCD_ETC_AGENT_STATE_DIR'];
   return status({
-    dir: bytesOfText(dir),
-    stateDir: stateDir === undefined ? undefined : bytesOfText(String(stateDir)),
+    layout: servedLayout(dir, parsed['state-dir']),
     ready: parsed.ready === true,
     json: parsed.json === true,
     out: process.stdout,
   });
+}
+
+async function runAccept(args: readonly string[]): Promise<number> {
+  const usage = 'etcd-etc-agent accept DIR ID';
+  const parsed = await parser(
+    args,
+    '$0 accept DIR ID\n\nWhat the guard with this id holds back is meant: the agent of DIR does it once, when it looks next or starts.',
+  )
+    .option('state-dir', STATE_DIR)
+    .version(false)
+    .help()
+    .parse();
+  if (parsed['help'] === true) return 0;
+  const [dir, id, more] = parsed._.map(String);
+  if (dir === undefined || id === undefined || more !== undefined) throw new ConfigError(usage);
+  return accept({ layout: servedLayout(dir, parsed['state-dir']), id, out: process.stdout });
+}
+
+const STATE_DIR = { type: 'string', describe: 'Where the state is kept, when not in DIR.' } as const;
+
+function servedLayout(dir: string, typed: string | undefined): Layout {
+  const stateDir = typed ?? process.env['ETCD_ETC_AGENT_STATE_DIR'];
+  return layoutOf(
+    bytesOfText(dir).replace(/(?<=.)\/+$/, ''),
+    stateDir === undefined ? undefined : bytesOfText(stateDir),
+  );
 }
 
 function addressOf(metaUrl: string): MetaAddress {

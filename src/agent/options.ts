@@ -101,7 +101,11 @@ export const OPTIONS: readonly OptionSpec[] = [
   option('max-delete', {
     type: 'number',
     default: 50,
-    help: 'Percent of the files (at least 10) whose removal at once stops everything until a person looks; 100: never.',
+    help: 'Percent of the files (at least 10) whose removal at once stops everything until a person accepts it; 100: never.',
+  }),
+  option('accept', {
+    type: 'list',
+    help: 'Id of a tripped guard that is meant (`status` shows it); spent once. Can be repeated.',
   }),
   option('conflict', {
     type: 'string',

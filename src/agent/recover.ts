@@ -7,8 +7,10 @@ import { join, type Path } from '../reconcile/entry.ts';
 import { targetInVolume } from '../reconcile/target.ts';
 import { codeOf, ConfigError } from './error.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
-import { Ledger, readAll, type LedgerRecord } from './ledger.ts';
+import { Ledger, readAll, type LedgerRecord, type LedgerState } from './ledger.ts';
+import { log } from './log.ts';
 import type { Clock, FileStat, FsPort, Ports } from './ports.ts';
+import { restoreTrees } from './restore.ts';
 import { mendTop } from './top.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
@@ -30,18 +32,21 @@ interface RecoverContext {
 
 /**
  * Makes the state directory, proves that it shares a mount with DIR, takes the lock, reads the ledger and recovers.
- * Throws ConfigError for a DIR that is missing, no directory, or served by another agent.
+ * `remembered` is what an earlier run on the same DIR knew, for a state that was removed meanwhile. Throws ConfigError for
+ * a DIR that is missing, no directory, or served by another agent.
  */
 export async function openState(
   { fs, clock, lock: takeLock }: Pick<Ports, 'fs' | 'clock' | 'lock'>,
   layout: Layout,
+  remembered?: LedgerState,
 ): Promise<OpenState> {
   const root = fs.lstat('open', layout.root);
   if (root === undefined)
     throw new ConfigError('the directory does not exist: make it first', { path: layout.root });
   if (root.type !== 'directory') throw new ConfigError('this is no directory', { path: layout.root });
   const isNew = fs.lstat('open', layout.state) === undefined;
-  for (const dir of [layout.state, layout.stage, layout.kept, layout.parked]) makeDirectory(fs, dir);
+  for (const dir of [layout.state, layout.stage, layout.kept, layout.parked, layout.accept])
+    makeDirectory(fs, dir);
   const lock = await takeLock(layout.state);
   const leave = async (ledger?: Ledger): Promise<void> => {
     const isUsed = ledger?.state.owner !== undefined || ledger?.state.active !== undefined;
@@ -56,9 +61,11 @@ export async function openState(
   try {
     proveSameMount(fs, layout);
     const ledger = Ledger.open(fs, layout);
+    if (remembered !== undefined && ledger.isNew) rememberState(ledger, remembered);
     const token = randomUUID();
     const tokenPath = `${layout.state}/owner`;
     writeToken(fs, tokenPath, token);
+    restoreTrees(fs, layout, ledger);
     recover({ fs, layout, ledger, clock });
     recoverLostState(fs, layout, ledger);
     return {
@@ -73,6 +80,13 @@ export async function openState(
     await leave();
     throw error;
   }
+}
+
+/** Everything but what went with the directory. */
+function rememberState(ledger: Ledger, state: LedgerState): void {
+  const records = [...state.records()].filter(({ t }) => t !== 'kept' && t !== 'parked');
+  ledger.write(records, true);
+  log('warn', 'state written again', { reason: 'it was removed' });
 }
 
 function makeDirectory(fs: FsPort, dir: ByteString): void {

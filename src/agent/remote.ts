@@ -82,6 +82,7 @@ export class Remote {
   #epoch = 0;
   #up = false;
   #gone: string | undefined;
+  #replacedBy: string | undefined;
   #restarts = 0;
 
   constructor(options: RemoteOptions) {
@@ -138,6 +139,10 @@ export class Remote {
   /** Why the volume is not the one we opened any more; the published tree stays. */
   get gone(): string | undefined {
     return this.#gone;
+  }
+  /** UUID of the volume that is in its place. */
+  get replacedBy(): string | undefined {
+    return this.#replacedBy;
   }
   get restarts(): number {
     return this.#restarts;
@@ -320,10 +325,13 @@ export class Remote {
   }
 
   #whyGone(value: Uint8Array | undefined): string | undefined {
+    this.#replacedBy = undefined;
     if (value === undefined) return 'its setting was deleted';
     try {
       const { uuid } = decodeSetting(value);
-      return uuid === this.#o.volume.setting.uuid ? undefined : `another one, ${uuid}, is in its place`;
+      if (uuid === this.#o.volume.setting.uuid) return undefined;
+      this.#replacedBy = uuid;
+      return `another one, ${uuid}, is in its place`;
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     }

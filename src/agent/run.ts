@@ -1,62 +1,27 @@
 /** `--once` and `--watch`: opens both sides, keeps the loop turning, says how it ended. */
 
 import type { ByteString } from '../codec/kv.ts';
-import { escapeBytes } from '../codec/bytes.ts';
-import type { MetaAddress } from '../codec/url.ts';
-import type { ConflictPolicy } from '../reconcile/conflict.ts';
 import type { Path } from '../reconcile/entry.ts';
-import { findAbilities, type Abilities, type SpecialFiles } from './abilities.ts';
+import type { Trip } from '../reconcile/safety.ts';
+import { findAbilities, type Abilities } from './abilities.ts';
 import { Agent } from './agent.ts';
+import { onceDone, stopped, timedOut, type EndFacts } from './ending.ts';
 import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from './error.ts';
 import { createFilter, isReservedTop } from './filter.ts';
 import { pathFromText } from './fs.ts';
+import { acceptTrip, Guards, isTripId } from './guards.ts';
 import { layoutOf, type Layout } from './layout.ts';
-import type { Ledger } from './ledger.ts';
+import type { Ledger, LedgerState } from './ledger.ts';
 import type { Extent } from './look.ts';
 import { log } from './log.ts';
 import type { Connection } from './outbox.ts';
 import type { Clock, EtcdStore, Ports, WatchPort } from './ports.ts';
-import { openState } from './recover.ts';
+import { openState, type OpenState } from './recover.ts';
 import { Remote } from './remote.ts';
-import { describeProblems, writeStatus } from './status.ts';
-import type { DataOptions } from './open-blocks.ts';
+import { identityOf, whyReplaced, type Identity } from './restore.ts';
+import { StatusWriter } from './status-writer.ts';
+import type { RunOptions, RunResult } from './run-options.ts';
 import { openVolume, type Volume } from './volume.ts';
-
-/** What the command line says. */
-export interface RunOptions {
-  readonly address: MetaAddress;
-  readonly data: DataOptions;
-  /** As typed. */
-  readonly dir: string;
-  readonly once: boolean;
-  readonly mode: 'two-way' | 'pull';
-  readonly adopt: boolean;
-  readonly strict: boolean;
-  readonly allowStale: boolean;
-  readonly agentId: string;
-  readonly subdir: string;
-  readonly exclude: readonly string[];
-  readonly stateDir: string | undefined;
-  readonly minIntervalMs: number;
-  readonly holdMaxMs: number;
-  readonly settleMs: number;
-  readonly rescanMs: number;
-  readonly keepMs: number;
-  readonly maxDeletePercent: number;
-  readonly conflict: ConflictPolicy;
-  /** Bytes on disk. */
-  readonly ancestorCacheBytes: number;
-  readonly specialFiles: SpecialFiles;
-  readonly syncTimes: boolean;
-  /** 0: no limit. */
-  readonly timeoutMs: number;
-}
-
-/** How it ended: the exit code of design 3.1 and one sentence. */
-export interface RunResult {
-  readonly exitCode: number;
-  readonly sentence: string;
-}
 
 /** Pause before the store is asked again, doubled up to the longest; milliseconds. */
 const CONNECT_PAUSE_MS = 100;
@@ -69,8 +34,23 @@ const HINT_MS = 5;
 const GRACE_MS = 5_000;
 /** Pause after a turn that failed; milliseconds. */
 const FAILED_PAUSE_MS = 500;
-/** Least time between two status files; milliseconds. */
-const STATUS_MS = 200;
+/** How often a tripped guard looks whether a person has accepted it; milliseconds. */
+const ACCEPT_MS = 1_000;
+/** Pause before a directory that is not there is looked for again; milliseconds. */
+const GONE_MS = 500;
+
+/** Why a run begins anew: what was agreed on was forgotten, or DIR has to be restored. */
+type Again = 'forgotten' | 'directory';
+
+/** What a run knew of DIR. */
+interface Remembered {
+  /** Identity of DIR. */
+  readonly root: string;
+  readonly state: LedgerState;
+}
+
+/** Ends the connecting: the run begins anew. */
+class BeginAnew extends Error {}
 
 /** Runs until `signal` (SIGTERM, SIGINT), or with `once` until one revision is published. */
 export async function run(options: RunOptions, ports: Ports, signal: AbortSignal): Promise<RunResult> {
@@ -78,13 +58,52 @@ export async function run(options: RunOptions, ports: Ports, signal: AbortSignal
     trimSlash(pathFromText(options.dir)),
     options.stateDir && pathFromText(options.stateDir),
   );
-  const state = await openState(ports, layout);
-  const runner = new Runner(options, ports, layout, state.ledger, state.assertOwner, signal);
+  const wrong = options.accept.find((id) => !isTripId(id));
+  if (wrong !== undefined) throw new ConfigError(`${JSON.stringify(wrong)} is no id of a guard`);
+  const guards = new Guards({ fs: ports.fs, layout, clock: ports.clock });
+  let state: OpenState | undefined = await openState(ports, layout);
   try {
-    return await runner.run();
+    for (const id of options.accept) acceptTrip(ports.fs, layout, id);
+    for (;;) {
+      const runner: Runner = new Runner(options, ports, layout, state, guards, signal);
+      let result: RunResult | Again;
+      try {
+        result = await runner.run();
+      } finally {
+        await runner.close();
+      }
+      if (typeof result !== 'string') return result;
+      if (result === 'forgotten') continue;
+      const before = runner.remembered;
+      await state.close();
+      state = await openAgain(ports, layout, signal, before);
+      if (state === undefined) return { exitCode: 0, sentence: 'stopped while the directory was gone' };
+    }
   } finally {
-    await runner.close();
-    await state.close();
+    await state?.close();
+  }
+}
+
+/** Waits for DIR to be there and opens its state; `undefined` when the signal comes first. */
+async function openAgain(
+  ports: Ports,
+  layout: Layout,
+  signal: AbortSignal,
+  { root, state }: Remembered,
+): Promise<OpenState | undefined> {
+  let said: string | undefined;
+  for (;;) {
+    try {
+      const isSame = identityOf(ports.fs, layout).root === root;
+      return await openState(ports, layout, isSame ? state : undefined);
+    } catch (error) {
+      if (!(error instanceof ConfigError) && codeOf(error) === undefined) throw error;
+      const reason = error instanceof Error ? error.message : String(error);
+      if (reason !== said) log('warn', 'directory not usable', { reason });
+      said = reason;
+    }
+    await ports.clock.sleep(GONE_MS, signal).catch(() => undefined);
+    if (signal.aborted) return undefined;
   }
 }
 
@@ -120,15 +139,17 @@ class Runner {
   /** Why the last turn could not read a store, though the volume is followed: its data may be in another one. */
   #awayError: string | undefined;
   #lastScanMs = -Infinity;
-  #lastStatusMs = -Infinity;
-  #writtenStatus = '';
+  readonly #guards: Guards;
+  readonly #status: StatusWriter;
+  readonly #identity: Identity;
+  #again: Again | undefined;
 
   constructor(
     options: RunOptions,
     ports: Ports,
     layout: Layout,
-    ledger: Ledger,
-    assertOwner: () => void,
+    { ledger, assertOwner }: OpenState,
+    guards: Guards,
     signal: AbortSignal,
   ) {
     this.#o = options;
@@ -136,7 +157,9 @@ class Runner {
     this.#clock = ports.clock;
     this.#layout = layout;
     this.#ledger = ledger;
+    this.#guards = guards;
     this.#signal = signal;
+    this.#identity = identityOf(ports.fs, layout);
     this.#subdir = pathFromText(options.subdir)
       .split('/')
       .filter((part) => part !== '');
@@ -151,6 +174,7 @@ class Runner {
       layout,
       clock: ports.clock,
       ledger,
+      guards,
       assertOwner,
       mode: options.mode,
       adopt: options.adopt,
@@ -166,15 +190,27 @@ class Runner {
       carryOnly: options.once,
       abilities: this.#abilities,
     });
+    const { once, rescanMs } = options;
+    const { fs, clock } = ports;
+    this.#status = new StatusWriter({
+      fs,
+      clock,
+      layout,
+      ledger,
+      guards,
+      agent: this.#agent,
+      once,
+      rescanMs,
+    });
     this.#agent.onWake = () => this.#wakeUp();
     this.#signal.addEventListener('abort', () => this.#wakeUp());
   }
 
-  async run(): Promise<RunResult> {
+  async run(): Promise<RunResult | Again> {
     if (!this.#o.once) this.#startWatching();
     this.#connecting = this.#connectAndFollow();
     this.#connecting.catch((error: unknown) => {
-      if (this.#stop.signal.aborted) return;
+      if (this.#stop.signal.aborted || error instanceof BeginAnew) return;
       this.#fatal = error instanceof Error ? error : new Error(String(error));
       this.#wakeUp();
     });
@@ -184,18 +220,23 @@ class Runner {
       if (this.#fatal !== undefined) throw this.#fatal;
       if (this.#signal.aborted) {
         await this.#letPushEnd();
-        return this.#stopped();
+        return stopped(this.#facts());
       }
+      if (this.#again !== undefined) return this.#again;
       if (this.#o.once) {
-        const done = this.#onceDone();
+        const done = onceDone(this.#facts());
         if (done !== undefined) return done;
         const leftMs = startMs + this.#o.timeoutMs - this.#clock.monotonicMs();
-        if (this.#o.timeoutMs > 0 && leftMs <= 0) return this.#timedOut();
+        if (this.#o.timeoutMs > 0 && leftMs <= 0) return timedOut(this.#o.timeoutMs, this.#storeError);
         await this.#sleep(this.#o.timeoutMs > 0 ? Math.min(waitMs, leftMs) : waitMs);
       } else {
         await this.#sleep(waitMs);
       }
     }
+  }
+
+  get remembered(): Remembered {
+    return { root: this.#identity.root, state: this.#ledger.state };
   }
 
   async close(): Promise<void> {
@@ -286,17 +327,7 @@ class Runner {
   }
 
   #connectionTo(store: EtcdStore, volume: Volume): Connection {
-    const owner = { uuid: volume.setting.uuid, subdir: this.#subdir.join('/') };
-    const known = this.#ledger.state.owner;
-    if (known === undefined) this.#ledger.write([{ t: 'owner', format: 1, owner }], true);
-    else if (known.uuid !== owner.uuid || known.subdir !== owner.subdir) {
-      throw new ConfigError(
-        'this directory holds another volume or subdirectory: serve it to a directory of its own',
-        {
-          path: this.#layout.root,
-        },
-      );
-    }
+    this.#claimVolume(volume.setting.uuid);
     if (volume.writeRefusal !== undefined && this.#o.mode !== 'pull') {
       log('warn', 'pull only', { reason: volume.writeRefusal });
       this.#agent.pullOnly(volume.writeRefusal);
@@ -317,6 +348,56 @@ class Runner {
     return { store, volume, remote };
   }
 
+  /**
+   * Notes which volume and directory are served. Throws ConfigError when DIR holds another one, unless a person has accepted that.
+   */
+  #claimVolume(uuid: string): void {
+    const owner = { uuid, subdir: this.#subdir.join('/') };
+    const known = this.#ledger.state.owner;
+    if (known === undefined) {
+      this.#ledger.write([{ t: 'owner', format: 1, owner }], true);
+      return;
+    }
+    if (known.uuid === uuid && known.subdir === owner.subdir) return;
+    const reason = 'this directory holds another volume or subdirectory: serve it to a directory of its own';
+    const facts = [known.uuid, known.subdir, uuid, owner.subdir];
+    if (!this.#judgeStore({ guard: 'volume', reason, facts })) {
+      const id = this.#guards.tripped.find(({ guard }) => guard === 'volume')?.id;
+      throw new ConfigError(`${reason}, or accept ${id}`, { path: this.#layout.root });
+    }
+    throw new BeginAnew();
+  }
+
+  /** Takes what a guard of the store says; with a person's consent what was agreed on is forgotten and the run begins anew. */
+  #judgeStore(trip: Trip): boolean {
+    if (this.#guards.judge(this.#ledger, trip.guard, trip) !== 'accepted') return false;
+    this.#ledger.write([{ t: 'forgotten' }], true);
+    this.#again = 'forgotten';
+    this.#wakeUp();
+    return true;
+  }
+
+  /** The same while the volume is followed. */
+  #judgeReplaced({ remote, volume }: Connection): void {
+    const uuid = remote.replacedBy;
+    if (uuid === undefined) {
+      this.#guards.judge(this.#ledger, 'volume', undefined);
+      return;
+    }
+    const reason = `another volume is in the place of ${volume.setting.name}: ${uuid}`;
+    this.#judgeStore({ guard: 'volume', reason, facts: [volume.setting.uuid, uuid] });
+  }
+
+  /** Whether DIR is the directory that is served, and whole; if not, the run begins anew with restoring it. */
+  #isDirectoryWhole(damage: string | undefined): boolean {
+    const reason = damage ?? whyReplaced(this.#identity, identityOf(this.#ports.fs, this.#layout));
+    if (reason === undefined) return true;
+    const trip = { guard: 'directory', reason: `${reason}: it is restored`, facts: [reason] } as const;
+    this.#guards.judge(this.#ledger, 'directory', trip);
+    this.#again = 'directory';
+    return false;
+  }
+
   /** Whether waiting can help: the store is away, or the volume is gone while a tree is served (design G6). */
   #isPassing(error: unknown): boolean {
     if (error instanceof UnavailableError) return true;
@@ -328,14 +409,18 @@ class Runner {
     const nowMs = this.#clock.monotonicMs();
     const due = this.#lastScanMs + this.#o.rescanMs <= nowMs;
     let waitMs = this.#o.rescanMs;
+    if (!this.#isDirectoryWhole(undefined)) return 0;
     try {
       const extent = this.#takeExtent(due);
       if (extent !== undefined) {
         await this.#agent.look(extent);
+        if (!this.#isDirectoryWhole(this.#agent.damage)) return 0;
         if (extent === 'all') this.#lastScanMs = this.#clock.monotonicMs();
       }
       if (this.#connection !== undefined) {
+        this.#judgeReplaced(this.#connection);
         waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#stop.signal));
+        if (!this.#agent.isLate) this.#guards.forgetUnused();
       }
       this.#noteFailure(undefined);
       this.#awayError = undefined;
@@ -349,6 +434,7 @@ class Runner {
       this.#awayError = error instanceof UnavailableError ? error.message : undefined;
       await this.#clock.sleep(FAILED_PAUSE_MS, this.#signal).catch(() => undefined);
     }
+    if (this.#guards.tripped.length > 0) waitMs = Math.min(waitMs, ACCEPT_MS);
     if (this.#agent.settling) waitMs = Math.min(waitMs, SETTLE_LOOK_MS);
     waitMs = Math.min(waitMs, this.#writeStatus(false));
     return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#o.rescanMs - this.#clock.monotonicMs()));
@@ -388,96 +474,15 @@ class Runner {
     if (this.#hints.size > 0 && !this.#signal.aborted) await this.#clock.sleep(HINT_MS);
   }
 
-  #isPublished(): boolean {
-    return this.#ledger.state.active !== undefined;
+  #facts(): EndFacts {
+    const { strict, allowStale } = this.#o;
+    const loop = { connection: this.#connection, storeError: this.#storeError };
+    return { ledger: this.#ledger, agent: this.#agent, guards: this.#guards, ...loop, strict, allowStale };
   }
 
-  #onceDone(): RunResult | undefined {
-    const remote = this.#connection?.remote;
-    if (remote === undefined) {
-      if (!this.#o.allowStale || !this.#isPublished() || this.#storeError === undefined) return undefined;
-      return {
-        exitCode: 0,
-        sentence: `kept the tree of revision ${this.#ledger.state.revision}: the store is not reachable`,
-      };
-    }
-    const { damage, guard, isLate } = this.#agent;
-    if (damage !== undefined) return { exitCode: 1, sentence: `nothing published: ${damage}` };
-    if (!this.#isPublished() || remote.revision === 0n || remote.pending || isLate) return undefined;
-    if (guard !== undefined) {
-      const sentence = `kept the tree of revision ${this.#ledger.state.revision}: ${guard}`;
-      return { exitCode: this.#o.strict ? 5 : 0, sentence };
-    }
-    const problems = this.#problems();
-    const { revision } = remote;
-    const count = Object.keys(problems).length;
-    if (count === 0) return { exitCode: 0, sentence: `published revision ${revision}` };
-    const [[path, reason] = ['', '']] = Object.entries(problems);
-    const sentence = `published revision ${revision} with ${count} problems, the first: ${path}: ${reason}`;
-    return { exitCode: this.#o.strict ? 5 : 0, sentence };
-  }
-
-  #timedOut(): RunResult {
-    const why = this.#storeError === undefined ? 'the volume could not be read in time' : this.#storeError;
-    return { exitCode: 4, sentence: `nothing published within ${this.#o.timeoutMs} ms: ${why}` };
-  }
-
-  #stopped(): RunResult {
-    const pending = this.#agent.pendingEdits;
-    const edits = pending === 1 ? '1 local edit is' : `${pending} local edits are`;
-    const left = pending === 0 ? '' : `, ${edits} not in the volume yet`;
-    return { exitCode: 0, sentence: `stopped at revision ${this.#ledger.state.revision}${left}` };
-  }
-
-  #problems(): Record<string, string> {
-    const remote = this.#connection?.remote.problems ?? new Map<string, string>();
-    return describeProblems([...remote, ...this.#agent.allProblems()]);
-  }
-
-  /** Writes the status when it is news; returns when it may be written again if it is too early (milliseconds). */
   #writeStatus(force: boolean): number {
-    const nowMs = this.#clock.monotonicMs();
-    const earlyMs = this.#lastStatusMs + STATUS_MS - nowMs;
-    if (!force && earlyMs > 0) return earlyMs;
-    const { state } = this.#ledger;
-    const remote = this.#connection?.remote;
-    const volume = this.#connection?.volume.setting.name;
-    const gone = remote?.gone;
-    const goneError = gone === undefined ? undefined : `the volume is gone: ${gone}`;
-    const storeError = this.#storeError ?? goneError ?? this.#awayError;
-    const cut = this.#agent.lastCut;
-    const facts = {
-      version: 1 as const,
-      pid: process.pid,
-      ready: this.#isPublished(),
-      stale: remote === undefined || (!this.#o.once && !remote.isUp) || remote.gone !== undefined,
-      ...(volume === undefined ? {} : { volume }),
-      publishedRevision: String(state.revision),
-      storeRevision: String(remote?.head ?? 0n),
-      files: state.slots.size,
-      pendingEdits: this.#agent.pendingEdits,
-      parked: [...state.parked.values()].map(({ path }) => escapeBytes(path)),
-      unadopted: [...state.unadopted].map(escapeBytes),
-      problems: this.#problems(),
-      ...(cut === undefined ? {} : { cutPush: { revision: String(cut.revision), steps: cut.steps } }),
-      ...(this.#agent.guard === undefined ? {} : { guard: this.#agent.guard }),
-      ...(storeError === undefined ? {} : { storeError }),
-    };
-    const text = JSON.stringify(facts);
-    // Unchanged facts are written again only with the scan, so that an idle agent is quiet and a dead one is told.
-    if (!force && text === this.#writtenStatus && nowMs - this.#lastStatusMs < this.#o.rescanMs)
-      return Infinity;
-    this.#lastStatusMs = nowMs;
-    this.#writtenStatus = text;
-    const nowOfDayMs = Number(this.#clock.nowNs() / 1_000_000n);
-    const time = new Date(nowOfDayMs).toISOString();
-    const sinceScanMs = Number.isFinite(this.#lastScanMs) ? nowMs - this.#lastScanMs : 0;
-    const lastScan = new Date(nowOfDayMs - sinceScanMs).toISOString();
-    try {
-      writeStatus(this.#ports.fs, this.#layout, { ...facts, time, lastScan });
-    } catch (error) {
-      log('warn', 'status not written', { reason: codeOf(error) ?? String(error) });
-    }
-    return Infinity;
+    const storeError = this.#storeError ?? this.#awayError;
+    const loop = { connection: this.#connection, storeError, lastScanMs: this.#lastScanMs };
+    return this.#status.write(loop, force);
   }
 }

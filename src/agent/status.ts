@@ -3,6 +3,7 @@
 import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { codeOf } from './error.ts';
+import type { Tripped } from './guards.ts';
 import type { Layout } from './layout.ts';
 import { readAll } from './ledger.ts';
 import type { FsPort } from './ports.ts';
@@ -27,7 +28,9 @@ export interface Status {
   /** The last push that was too large for one transaction, so that others saw its steps. */
   readonly cutPush?: { readonly revision: string; readonly steps: number };
   /** Why nothing is published or pushed until a person looks. */
-  readonly guard?: string;
+  readonly guards: readonly Tripped[];
+  /** How often each guard has tripped since the agent started. */
+  readonly trips: Readonly<Record<string, number>>;
   /** What went wrong last with the store. */
   readonly storeError?: string;
   /** When this was written and when DIR was last looked at; ISO 8601. */
@@ -51,7 +54,9 @@ export function writeStatus(fs: FsPort, layout: Layout, status: Status): void {
 /** Reads the status; `undefined` when no agent has written one. */
 export function readStatus(fs: FsPort, layout: Layout): Status | undefined {
   try {
-    return JSON.parse(new TextDecoder().decode(readAll(fs, layout.status))) as Status;
+    const read = JSON.parse(new TextDecoder().decode(readAll(fs, layout.status))) as Status;
+    // An older agent wrote none of these.
+    return { ...{ guards: [], trips: {} }, ...read };
   } catch (error) {
     if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return undefined;
     throw error;

@@ -234,8 +234,8 @@ describe('outages', () => {
       const agent = await start().ready();
       const before = publishedTree(dir);
       await volume.push(...['a', 'b', 'c', 'd/f'].map((path) => volume.remove(path)));
-      const { guard } = await agent.until('the guard trips', (status) => status.guard !== undefined);
-      expect(guard).to.match(/would be removed here/);
+      const { guards } = await agent.until('the guard trips', (status) => status.guards.length > 0);
+      expect(guards[0]?.reason).to.match(/would be removed here/);
       expect(publishedTree(dir)).to.deep.equal(before);
       await agent.stop();
       expect(await once()).to.match(/kept the tree of revision \d+: .*would be removed here/);

@@ -302,7 +302,7 @@ describe('pushing local edits', function () {
         () => publishedTree(one.dir),
       );
       await shell(one.dir, 'rm -r many');
-      await one.until('the guard trips', ({ guard }) => guard !== undefined);
+      await one.until('the guard trips', ({ guards }) => guards.length > 0);
       expect(Object.keys(publishedTree(two.dir))).to.include('many/1');
       await one.stop();
       one = await startAgent(url, one.dir, [...QUICK, '--max-delete', '100']);

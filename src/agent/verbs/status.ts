@@ -1,15 +1,13 @@
 /** `status`: what the agent of a directory says of itself, read from its state directory; the probe of the manifests. */
 
-import type { ByteString } from '../../codec/kv.ts';
 import { ConfigError } from '../error.ts';
 import { nodeFs } from '../fs.ts';
-import { layoutOf } from '../layout.ts';
+import type { Layout } from '../layout.ts';
 import { readStatus, type Status } from '../status.ts';
 import { EXIT, print, type Output } from './context.ts';
 
 export interface StatusOptions {
-  readonly dir: ByteString;
-  readonly stateDir: ByteString | undefined;
+  readonly layout: Layout;
   /** Say nothing but by the exit code. */
   readonly ready: boolean;
   readonly json: boolean;
@@ -17,10 +15,11 @@ export interface StatusOptions {
 }
 
 /** Prints the status. With `ready` exits 0 or 1 for a probe. Throws ConfigError when no agent has served the directory. */
-export async function status({ dir, stateDir, ready, json, out }: StatusOptions): Promise<number> {
-  const found = readStatus(nodeFs, layoutOf(dir.replace(/(?<=.)\/+$/, ''), stateDir));
+export async function status({ layout, ready, json, out }: StatusOptions): Promise<number> {
+  const found = readStatus(nodeFs, layout);
   if (ready) return found?.ready === true && isRunning(found.pid) ? EXIT.done : EXIT.failed;
-  if (found === undefined) throw new ConfigError('no agent has served this directory yet', { path: dir });
+  if (found === undefined)
+    throw new ConfigError('no agent has served this directory yet', { path: layout.root });
   await print(
     out,
     json ? `${JSON.stringify({ ...found, running: isRunning(found.pid) }, null, 2)}\n` : describe(found),
@@ -52,7 +51,7 @@ function describe(status: Status): string {
     ...(cutPush === undefined
       ? []
       : [`push cut    into ${cutPush.steps} transactions, the last one revision ${cutPush.revision}`]),
-    ...(status.guard === undefined ? [] : [`guard       ${status.guard}`]),
+    ...status.guards.map(({ id, reason }) => `guard       ${id}: ${reason}`),
     ...(status.storeError === undefined ? [] : [`store error ${status.storeError}`]),
     ...status.parked.map((path) => `parked      ${path}`),
     ...status.unadopted.map((path) => `unadopted   ${path}`),

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 
 import type { Change } from '../../../src/reconcile/change.ts';
-import { guardAgainstMassDelete } from '../../../src/reconcile/safety.ts';
+import { guardHere, guardVolume } from '../../../src/reconcile/safety.ts';
 import { dirEntry, fileEntry } from '../../support/trees.ts';
 
 function removals(count: number): Change[] {
@@ -63,19 +63,48 @@ const CASES: readonly {
 describe('the guard against mass deletes', () => {
   for (const { title, files, changes, maxPercent = 50, trips } of CASES) {
     it(`${title}: ${trips ? 'waits' : 'runs'}, in both directions`, () => {
-      const here = guardAgainstMassDelete({ files, toLocal: changes, toRemote: [], maxPercent });
-      const there = guardAgainstMassDelete({ files, toLocal: [], toRemote: changes, maxPercent });
-      expect([here !== undefined, there !== undefined]).to.deep.equal([trips, trips]);
+      const removals = { files, changes, maxPercent };
+      expect([guardHere(removals), guardVolume(removals)].map((trip) => trip !== undefined)).to.deep.equal([
+        trips,
+        trips,
+      ]);
     });
   }
 
-  it('says how many, where, and what to do', () => {
-    const input = { files: 100, maxPercent: 50 };
-    expect(guardAgainstMassDelete({ ...input, toLocal: removals(60), toRemote: [] })).to.equal(
-      '60 of 100 files would be removed here, because the volume has lost them: if that is meant, start once with --max-delete 100',
+  it('says how many and where, and which they are', () => {
+    const some = { files: 100, maxPercent: 50, changes: removals(60) };
+    expect(guardHere(some)).to.include({
+      guard: 'delete',
+      reason: '60 of 100 files would be removed here, because the volume has lost them',
+    });
+    expect(guardVolume(some)).to.include({
+      guard: 'delete',
+      reason: '60 of 100 files would be removed in the volume, because this directory has lost them',
+    });
+    expect(guardHere(some)?.facts).to.not.deep.equal(guardVolume(some)?.facts);
+    expect(guardHere({ ...some, changes: removals(61) })?.facts).to.not.deep.equal(guardHere(some)?.facts);
+    expect(guardHere({ ...some, changes: removals(60).reverse() })?.facts).to.deep.equal(
+      guardHere(some)?.facts,
     );
-    expect(guardAgainstMassDelete({ ...input, toLocal: [], toRemote: removals(60) })).to.match(
-      /^60 of 100 files would be removed in the volume, because this directory has lost them/,
-    );
+  });
+
+  it('is another one when nothing would be left', () => {
+    const all = { files: 60, maxPercent: 50, changes: removals(60) };
+    expect(guardHere(all)?.guard).to.equal('empty');
+    // Nobody empties a directory to empty the volume: it is put back.
+    expect(guardVolume(all)?.guard).to.equal('directory');
+  });
+
+  it('counts what went a moment ago', () => {
+    const portion = { files: 60, maxPercent: 50, changes: removals(20) };
+    expect(guardHere(portion)).to.equal(undefined);
+    expect(guardHere({ ...portion, before: 40 })?.reason).to.match(/^60 of 100 files/);
+    expect(guardHere({ ...portion, changes: additions(20), before: 60 })).to.equal(undefined);
+  });
+
+  it('counts one file of one only when the directory that is shown went with it', () => {
+    const one = { files: 1, maxPercent: 50, changes: removals(1) };
+    expect(guardHere(one)).to.equal(undefined);
+    expect(guardHere({ ...one, isRootGone: true })?.guard).to.equal('empty');
   });
 });

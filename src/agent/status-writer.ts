@@ -1,0 +1,103 @@
+/** Keeps `status.json` true: when to write it, and what the parts of a run say. */
+
+import { escapeBytes } from '../codec/bytes.ts';
+import type { Agent } from './agent.ts';
+import { codeOf } from './error.ts';
+import type { Guards } from './guards.ts';
+import type { Layout } from './layout.ts';
+import type { Ledger } from './ledger.ts';
+import { log } from './log.ts';
+import type { Connection } from './outbox.ts';
+import type { Clock, FsPort } from './ports.ts';
+import { describeProblems, writeStatus, type Status } from './status.ts';
+
+/** Least time between two status files; milliseconds. */
+const STATUS_MS = 200;
+
+interface Options {
+  readonly fs: FsPort;
+  readonly clock: Clock;
+  readonly layout: Layout;
+  readonly ledger: Ledger;
+  readonly guards: Guards;
+  readonly agent: Agent;
+  readonly once: boolean;
+  /** Unchanged facts are written again after this long; milliseconds. */
+  readonly rescanMs: number;
+}
+
+/** What only the loop knows. */
+export interface LoopFacts {
+  readonly connection: Connection | undefined;
+  /** What went wrong last with the store. */
+  readonly storeError: string | undefined;
+  /** On the clock that never jumps; -Infinity before the first look. */
+  readonly lastScanMs: number;
+}
+
+export class StatusWriter {
+  readonly #o: Options;
+  #lastMs = -Infinity;
+  #written = '';
+
+  constructor(options: Options) {
+    this.#o = options;
+  }
+
+  /** Writes the status when it is news; returns when it may be written again if it is too early (milliseconds). */
+  write(loop: LoopFacts, force: boolean): number {
+    const { clock, rescanMs } = this.#o;
+    const nowMs = clock.monotonicMs();
+    const earlyMs = this.#lastMs + STATUS_MS - nowMs;
+    if (!force && earlyMs > 0) return earlyMs;
+    const facts = this.#facts(loop);
+    const text = JSON.stringify(facts);
+    // Unchanged facts are written again only with the scan, so that an idle agent is quiet and a dead one is told.
+    if (!force && text === this.#written && nowMs - this.#lastMs < rescanMs) return Infinity;
+    this.#lastMs = nowMs;
+    this.#written = text;
+    const nowOfDayMs = Number(clock.nowNs() / 1_000_000n);
+    const time = new Date(nowOfDayMs).toISOString();
+    const sinceScanMs = Number.isFinite(loop.lastScanMs) ? nowMs - loop.lastScanMs : 0;
+    const lastScan = new Date(nowOfDayMs - sinceScanMs).toISOString();
+    try {
+      writeStatus(this.#o.fs, this.#o.layout, { ...facts, time, lastScan });
+    } catch (error) {
+      log('warn', 'status not written', { reason: codeOf(error) ?? String(error) });
+    }
+    return Infinity;
+  }
+
+  #facts({ connection, storeError }: LoopFacts): Omit<Status, 'time' | 'lastScan'> {
+    const { ledger, guards, agent, once } = this.#o;
+    const { state } = ledger;
+    const { remote, volume } = connection ?? {};
+    const gone = remote?.gone;
+    const error = storeError ?? (gone === undefined ? undefined : `the volume is gone: ${gone}`);
+    const cut = agent.lastCut;
+    return {
+      version: 1,
+      pid: process.pid,
+      ready: state.active !== undefined,
+      stale: remote === undefined || (!once && !remote.isUp) || gone !== undefined,
+      ...(volume === undefined ? {} : { volume: volume.setting.name }),
+      publishedRevision: String(state.revision),
+      storeRevision: String(remote?.head ?? 0n),
+      files: state.slots.size,
+      pendingEdits: agent.pendingEdits,
+      parked: [...state.parked.values()].map(({ path }) => escapeBytes(path)),
+      unadopted: [...state.unadopted].map(escapeBytes),
+      problems: problemsOf(agent, connection),
+      guards: guards.tripped,
+      trips: Object.fromEntries(guards.counts),
+      ...(cut === undefined ? {} : { cutPush: { revision: String(cut.revision), steps: cut.steps } }),
+      ...(error === undefined ? {} : { storeError: error }),
+    };
+  }
+}
+
+/** The problems of both sides, by escaped path. */
+export function problemsOf(agent: Agent, connection: Connection | undefined): Record<string, string> {
+  const remote = connection?.remote.problems ?? new Map<string, string>();
+  return describeProblems([...remote, ...agent.allProblems()]);
+}

@@ -1,0 +1,366 @@
+/** Guards on a built agent: what trips them, that they hold both ways, what a person accepts, and that DIR is restored. */
+
+import { expect } from 'chai';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { prefixRange } from '../../src/codec/bytes.ts';
+import type { StoreOp } from '../../src/codec/kv.ts';
+import type { Tripped } from '../../src/agent/guards.ts';
+import { cat as catVerb } from '../../src/agent/verbs/cat.ts';
+import { ls } from '../../src/agent/verbs/ls.ts';
+import { Agent, publishedTree, runCommand } from '../support/agent.ts';
+import { type EtcdServer, startEtcd } from '../support/etcd.ts';
+import { directory, file, TestVolume, verbContext, type TestContext } from '../support/pushing.ts';
+import { writeKeys } from '../support/raw-keys.ts';
+import { until } from '../support/until.ts';
+
+const FILES = Array.from({ length: 20 }, (_, index) => `d/f${index}`);
+const MANY = FILES.slice(0, 15);
+
+describe('guards', () => {
+  let folder: string;
+  let etcd: EtcdServer;
+  let volume: TestVolume;
+  let dir: string;
+  let count = 0;
+  const running: Agent[] = [];
+
+  before(async () => {
+    etcd = await startEtcd();
+  });
+  after(async () => etcd?.stop());
+  beforeEach(async () => {
+    folder = mkdtempSync(join(tmpdir(), 'guards-'));
+    dir = join(folder, 'served');
+    mkdirSync(dir);
+    volume = await TestVolume.format(etcd, { name: `guards-${(count += 1)}`, blockSizeKiB: 64 });
+    await volume.push(volume.make('top', file('top\n')), volume.make('d', directory()));
+    await volume.push(...FILES.map((path) => volume.make(path, file(`${path}\n`))));
+  });
+  afterEach(async () => {
+    for (const agent of running.splice(0)) await agent.kill();
+    await volume.store.close();
+    rmSync(folder, { recursive: true });
+  });
+
+  async function start(...options: string[]): Promise<Agent> {
+    const agent = new Agent(volume.url, dir, ['--rescan', '500ms', ...options]);
+    running.push(agent);
+    return agent.ready();
+  }
+
+  async function tripped(agent: Agent): Promise<Tripped> {
+    const { guards, ready } = await agent.until('a guard trips', (status) => status.guards.length > 0);
+    expect(ready).to.equal(true);
+    const [guard] = guards;
+    if (guard === undefined) throw new Error('no guard');
+    expect(agent.stderr).to.include(`guard tripped guard=${guard.guard} id=${guard.id}`);
+    expect((await runCommand(['status', dir])).stdout).to.include(`guard       ${guard.id}: ${guard.reason}`);
+    return guard;
+  }
+
+  async function accept(id: string): Promise<void> {
+    const { code, stdout, stderr } = await runCommand(['accept', dir, id]);
+    expect(code, stderr).to.equal(0);
+    expect(stdout).to.include(`accepted ${id}`);
+  }
+
+  async function verb(run: (context: TestContext) => Promise<unknown>): Promise<string> {
+    const context = verbContext(etcd, `/guards-${count}`);
+    try {
+      await run(context);
+      return context.out.text;
+    } finally {
+      await context.store.close();
+    }
+  }
+  const cat = (path: string): Promise<string> => verb((context) => catVerb(context, { path }));
+  const inVolume = async (path = '/'): Promise<string[]> => {
+    const text = await verb((context) => ls(context, { path, recursive: true, json: true }));
+    const lines = text.split('\n').filter((line) => line !== '');
+    return lines.map((line) => (JSON.parse(line) as { path: string }).path).sort();
+  };
+  const shown = (): string[] => Object.keys(publishedTree(dir)).sort();
+  const removeInVolume = (paths: readonly string[]): Promise<unknown> =>
+    volume.push(...paths.map((path) => volume.remove(path)));
+  const removeHere = (paths: readonly string[]): void => {
+    for (const path of paths) unlinkSync(join(dir, '..data', path));
+  };
+
+  describe('too much would go', () => {
+    it('here: waits, and goes when it was accepted; the id is spent then', async () => {
+      const agent = await start();
+      const before = shown();
+      await removeInVolume(MANY);
+      const { id, guard, reason } = await tripped(agent);
+      expect(guard).to.equal('delete');
+      expect(reason).to.equal('15 of 21 files would be removed here, because the volume has lost them');
+      // Neither published nor pushed; the rest of the agent lives.
+      writeFileSync(join(dir, '..data/top'), 'edited while held\n');
+      await agent.until('the edit is seen', ({ pendingEdits }) => pendingEdits > 0);
+      await agent.rescanned(1);
+      expect(shown()).to.deep.equal(before);
+      expect(await cat('top')).to.equal('top\n');
+
+      const wrong = await runCommand(['accept', dir, 'delete-00000000']);
+      expect(wrong.code).to.equal(2);
+      expect(wrong.sentence).to.include(id);
+      await accept(id);
+      const status = await agent.until('nothing holds any more', ({ guards, pendingEdits, files }) => {
+        return guards.length === 0 && pendingEdits === 0 && files === before.length - MANY.length;
+      });
+      expect(shown()).to.deep.equal(before.filter((path) => !MANY.includes(path)));
+      expect(await cat('top')).to.equal('edited while held\n');
+      expect(agent.stderr).to.include(`guard accepted guard=delete id=${id}`);
+      expect(status.trips).to.deep.equal({ delete: 1 });
+      expect((await runCommand(['accept', dir, id])).code).to.equal(2);
+
+      // The very same once more is another trip.
+      await volume.push(...MANY.map((path) => volume.make(path, file(`${path}\n`))));
+      await agent.until('they are back', ({ files }) => files === before.length);
+      await removeInVolume(MANY);
+      expect((await tripped(agent)).id).to.not.equal(id);
+    });
+
+    it('here, one file after the other as a mount removes them: stops half-way', async () => {
+      const agent = await start('--min-interval', '1ms');
+      for (const path of MANY) await removeInVolume([path]);
+      expect((await tripped(agent)).reason).to.match(/files would be removed here/);
+      expect(shown().length).to.be.greaterThan(22 - MANY.length);
+    });
+
+    it('in the volume: waits, also when the agent starts again, and goes when accepted while it is stopped', async () => {
+      const agent = await start();
+      removeHere(MANY);
+      const { id, reason } = await tripped(agent);
+      expect(reason).to.match(/^15 of 21 files would be removed in the volume/);
+      expect(await inVolume()).to.include.members(MANY);
+      await agent.stop();
+      const again = await start();
+      expect((await tripped(again)).id).to.equal(id);
+      await again.stop();
+      await accept(id);
+      const last = await start();
+      await last.until(
+        'it is pushed',
+        ({ guards, pendingEdits }) => guards.length === 0 && pendingEdits === 0,
+      );
+      expect(await inVolume()).to.not.include.members(MANY.slice(0, 1));
+      expect(await inVolume()).to.include.members(FILES.slice(15));
+    });
+
+    it('and goes when the agent starts with the id, but for nothing else', async () => {
+      const agent = await start();
+      removeHere(MANY);
+      const { id } = await tripped(agent);
+      await agent.stop();
+      writeFileSync(join(dir, '..data/d/f0'), 'd/f0\n');
+      const again = await start('--accept', id);
+      const other = await tripped(again);
+      expect(other.id).to.not.equal(id);
+      expect(await inVolume()).to.include.members(MANY);
+      await again.stop();
+      const last = await start('--accept', other.id);
+      await last.until(
+        'it is pushed',
+        ({ guards, pendingEdits }) => guards.length === 0 && pendingEdits === 0,
+      );
+      expect(await inVolume()).to.not.include.members(['d/f1']);
+      expect(await inVolume()).to.include.members(['d/f0']);
+      expect(last.stderr).to.include('guard accepted');
+      expect((await runCommand(['--once', '--accept', 'x y', volume.url, dir])).code).to.equal(2);
+    });
+
+    it('or the volume became empty: --once says what to accept', async () => {
+      const agent = await start();
+      const before = shown();
+      await removeInVolume([...FILES, 'top']);
+      expect((await tripped(agent)).guard).to.equal('empty');
+      await agent.stop();
+      const once = await runCommand(['--once', '--strict', volume.url, dir]);
+      expect(once.code, once.stderr).to.equal(5);
+      const id = /accept (empty-[0-9a-f]{8})/.exec(once.sentence)?.[1] ?? '';
+      expect(shown()).to.deep.equal(before);
+      const accepted = await runCommand(['--once', '--strict', '--accept', id, volume.url, dir]);
+      expect(accepted.code, accepted.stderr).to.equal(0);
+      expect(shown()).to.deep.equal(['d']);
+    });
+  });
+
+  describe('DIR is emptied or replaced under the agent', () => {
+    const REMOVALS: readonly (readonly [string, () => void])[] = [
+      [
+        'its names at the top are removed',
+        () => {
+          for (const name of readdirSync(dir)) if (!name.startsWith('..')) rmSync(join(dir, name));
+        },
+      ],
+      [
+        'all in the published tree is removed',
+        () => {
+          for (const name of readdirSync(join(dir, '..data')))
+            rmSync(join(dir, '..data', name), { recursive: true });
+        },
+      ],
+      [
+        'everything is removed, hidden or not',
+        () => {
+          // The agent restores while this goes on.
+          for (const name of readdirSync(dir)) rmSync(join(dir, name), { recursive: true, maxRetries: 20 });
+        },
+      ],
+      [
+        'both trees are removed',
+        () => {
+          for (const tree of ['..a', '..b']) rmSync(join(dir, tree), { recursive: true, force: true });
+        },
+      ],
+      ['the state is removed', () => rmSync(join(dir, '..etcd-etc-agent'), { recursive: true })],
+      ['..data is removed', () => rmSync(join(dir, '..data'))],
+      [
+        'another directory takes its place',
+        () => {
+          renameSync(dir, `${dir}-before`);
+          mkdirSync(dir);
+        },
+      ],
+    ];
+    for (const [what, remove] of REMOVALS) {
+      it(`${what}: restored, and nothing goes in the volume`, async () => {
+        const agent = await start();
+        // Both trees are there.
+        await volume.push(volume.edit('top', file('second\n')));
+        await agent.until('it has followed', () => readFileSync(join(dir, 'top'), 'utf8') === 'second\n');
+        const before = publishedTree(dir);
+        const content = await inVolume();
+        remove();
+        await until('the guard trips', () => agent.stderr.includes('guard tripped guard=directory'));
+        await until('DIR is as it was', () => {
+          try {
+            return JSON.stringify(publishedTree(dir)) === JSON.stringify(before);
+          } catch {
+            return false;
+          }
+        });
+        await agent.until('it goes on', ({ guards, ready, pendingEdits, stale }) => {
+          return guards.length === 0 && ready && pendingEdits === 0 && !stale;
+        });
+        for (const name of ['top', 'd/f0'])
+          expect(readFileSync(join(dir, name), 'utf8')).to.equal(
+            readFileSync(join(dir, '..data', name), 'utf8'),
+          );
+        expect(await inVolume()).to.deep.equal(content);
+        writeFileSync(join(dir, 'd/f0'), 'edited afterwards\n');
+        await until('an edit is pushed', async () => {
+          return (await cat('d/f0')) === 'edited afterwards\n';
+        });
+        await volume.push(volume.edit('d/f1', file('and the other way\n')));
+        await until('an edit is published', () => readFileSync(join(dir, 'd/f1'), 'utf8').startsWith('and'));
+        expect((agent.status?.trips ?? {})['directory']).to.be.greaterThan(0);
+      });
+    }
+
+    it('it goes away and comes back with what it had: served again', async () => {
+      const agent = await start();
+      const before = publishedTree(dir);
+      renameSync(dir, `${dir}-away`);
+      await until('the guard trips', () => agent.stderr.includes('the directory is gone'));
+      await until('it waits', () => agent.stderr.includes('directory not usable'));
+      writeFileSync(join(`${dir}-away`, 'd/f0'), 'edited while away\n');
+      renameSync(`${dir}-away`, dir);
+      await agent.until('it goes on', ({ guards, ready, stale }) => guards.length === 0 && ready && !stale);
+      await until('the edit is pushed', async () => {
+        return (await cat('d/f0')) === 'edited while away\n';
+      });
+      expect({ ...publishedTree(dir), 'd/f0': '' }).to.deep.equal({ ...before, 'd/f0': '' });
+    });
+  });
+
+  describe('another volume is in the place of the one that is served', () => {
+    /** Makes the metadata address that of another volume. */
+    async function replace(): Promise<void> {
+      const saved: Extract<StoreOp, { type: 'put' }>[] = [];
+      const mine = volume.address.prefix;
+      await volume.store.snapshot([prefixRange(mine)], ({ key }) =>
+        saved.push({ type: 'put', key, value: new Uint8Array() }),
+      );
+      const other = await TestVolume.format(etcd, { name: `other-${count}`, blockSizeKiB: 64 });
+      await other.push(other.make('top', file('of the other\n')), other.make('only', file('other\n')));
+      const puts: StoreOp[] = [];
+      await other.store.snapshot([prefixRange(other.address.prefix)], ({ key, value }) =>
+        puts.push({ type: 'put', key: mine + key.slice(other.address.prefix.length), value }),
+      );
+      await other.store.close();
+      // The setting in the last transaction: nobody sees a mixture.
+      await writeKeys(volume.store, [...saved.map(({ key }) => ({ type: 'delete', key }) as const)]);
+      await writeKeys(volume.store, puts);
+    }
+
+    it('under a running agent: the tree stays; once accepted, what differs is kept and nothing is removed', async () => {
+      const agent = await start();
+      const before = publishedTree(dir);
+      await replace();
+      const { id, guard } = await tripped(agent);
+      expect(guard).to.equal('volume');
+      expect(publishedTree(dir)).to.deep.equal(before);
+      await accept(id);
+      await agent.until('it follows the other one', ({ guards, stale, unadopted }) => {
+        return guards.length === 0 && !stale && unadopted.length > 0;
+      });
+      expect(readFileSync(join(dir, 'top'), 'utf8')).to.equal('of the other\n');
+      expect(readFileSync(join(dir, 'only'), 'utf8')).to.equal('other\n');
+      // What only the first one had stays here, and is not pushed.
+      expect(shown()).to.include.members(FILES);
+      await agent.until('the copy is pushed', ({ parked }) => parked.length === 0);
+      expect(await inVolume()).to.not.include.members(['d/f0']);
+      expect((await inVolume('/.conflicts')).join(' ')).to.match(/\/top/);
+    });
+
+    it('at the start: refused, and served once accepted', async () => {
+      const agent = await start();
+      await agent.stop();
+      await replace();
+      const refused = await runCommand(['--once', volume.url, dir]);
+      expect(refused.code, refused.stderr).to.equal(2);
+      const id = /accept (volume-[0-9a-f]{8})/.exec(refused.sentence)?.[1] ?? '';
+      expect(readFileSync(join(dir, 'top'), 'utf8')).to.equal('top\n');
+      expect(existsSync(join(dir, 'only'))).to.equal(false);
+      await accept(id);
+      const once = await runCommand(['--once', volume.url, dir]);
+      expect(once.code, once.stderr).to.equal(0);
+      expect(readFileSync(join(dir, 'top'), 'utf8')).to.equal('of the other\n');
+      expect(shown()).to.include.members(FILES);
+    });
+
+    it('another subdirectory likewise', async () => {
+      expect((await runCommand(['--once', volume.url, dir])).code).to.equal(0);
+      const refused = await runCommand(['--once', '--subdir', '/d', volume.url, dir]);
+      expect(refused.code, refused.stderr).to.equal(2);
+      const id = /accept (volume-[0-9a-f]{8})/.exec(refused.sentence)?.[1] ?? '';
+      const accepted = await runCommand(['--once', '--subdir', '/d', '--accept', id, volume.url, dir]);
+      expect(accepted.code, accepted.stderr).to.equal(0);
+      expect(readFileSync(join(dir, 'f0'), 'utf8')).to.equal('d/f0\n');
+    });
+
+    it('the subdirectory that is shown goes: guard empty, however little was in it', async () => {
+      await volume.push(volume.make('e', directory()));
+      await volume.push(volume.make('e/one', file('one\n')));
+      const agent = await start('--subdir', '/e');
+      await volume.push(volume.remove('e/one'), volume.remove('e'));
+      const { guard } = await tripped(agent);
+      expect(guard).to.equal('empty');
+      expect(shown()).to.deep.equal(['one']);
+    });
+  });
+});
