@@ -14,7 +14,7 @@ import {
   type SpecialEntry,
   type SymlinkEntry,
 } from '../reconcile/entry.ts';
-import { ancestorsOf } from '../reconcile/push-change.ts';
+import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import type { Abilities } from './abilities.ts';
 import { AncestorCache } from './ancestor-cache.ts';
@@ -412,6 +412,8 @@ export class Agent {
     for (const [path, adoption] of this.local.adoptions) {
       // A moved name leaves its place only together with its arrival at the new one.
       if (adoption === undefined && waiting.has(layout.inTree(state.active ?? 'a', path))) continue;
+      // A link at the top that stands for a tree gives way to all of the tree or to nothing of it.
+      if (this.local.tops.has(path) && this.#isBusyInCopy(path)) continue;
       // What has not settled below a name that goes would keep its directory.
       if (adoption === undefined && isBusyBelow(this.local, path)) continue;
       if (!request.has(path) && !this.#isBlocked(path)) {
@@ -466,6 +468,14 @@ export class Agent {
     // What did not come here must not be pushed as if it had.
     toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
     return toRemote;
+  }
+
+  /** Whether something of a copied tree that a top-level name stands for has not settled. */
+  #isBusyInCopy(path: Path): boolean {
+    const { adoptions, busy, tops } = this.local;
+    if (adoptions.get(path)?.copy !== true) return false;
+    const [top = path] = path.split('/', 1);
+    return [...busy].some((other) => tops.has(other) && isAtOrBelow(other, top));
   }
 
   /** What the publish makes of an item, and what both sides agree on then; false when it cannot be made now. */

@@ -361,6 +361,17 @@ class Publication {
     return targetInVolume(text, path, this.#layout.root);
   }
 
+  /** How the inode was whose content is in a file of the tree we worked on, and how it is now. */
+  #seenOf(
+    wanted: Extract<Wanted, { type: 'file' }>,
+    placed: FileStat,
+  ): { readonly seen: Signature | undefined; readonly stat: FileStat | undefined } {
+    if (!('seen' in wanted)) return { seen: this.#stagedAs.get(wanted.source), stat: placed };
+    if (wanted.copy === undefined) return { seen: wanted.seen, stat: placed };
+    // Nobody else has written to a copy yet; but its source may have changed before it was read.
+    return { seen: wanted.seen, stat: this.#fs.lstat('lstat copied', wanted.source) };
+  }
+
   /** What the tree we worked on holds at these paths now. */
   #idleSlots(paths: readonly Path[]): [Path, Slot | null][] {
     const { state } = this.#context.ledger;
@@ -412,13 +423,12 @@ class Publication {
           // It may have been written since it was read, or since it became visible: then the old signature stays, and
           // the next look reads it again. Our own links and unlinks moved its ctime.
           const isOwnCopy = 'copy' in wanted && typeof wanted.copy === 'object';
-          const seen = 'seen' in wanted ? wanted.seen : this.#stagedAs.get(wanted.source);
           const rest = this.#attributes.remembered(isOwnCopy ? at : wanted.source, wanted.remembered);
+          const { seen, stat: found } = this.#seenOf(wanted, stat);
           const isEdited =
             seen !== undefined &&
-            !isOwnCopy &&
-            (!sameButCtime({ type: 'file', signature: seen, digest: '' }, stat) ||
-              this.#attributes.hasOtherXattrs(at, rest));
+            (!sameButCtime({ type: 'file', signature: seen, digest: '' }, found) ||
+              (!isOwnCopy && this.#attributes.hasOtherXattrs(at, rest)));
           const { digest } = wanted;
           return [path, { type: 'file', signature: isEdited ? seen : signature, digest, ...rest }];
         }

@@ -69,10 +69,11 @@ export class ScanReader {
 
   quietMs(stat: FileStat | undefined, slot: Slot | undefined): number {
     if (stat === undefined) return QUIET_MS.absence;
-    if (stat.type !== 'file') return 0;
+    if (stat.type === 'directory') return 0;
     const s = slot?.signature;
+    // A link must not arrive before what it was made to lead to, which was there before it and has to settle as well.
     const sameBytes =
-      slot?.type === 'file' && s?.ino === stat.ino && s.size === stat.size && s.mtimeNs === stat.mtimeNs;
+      slot?.type === stat.type && s?.ino === stat.ino && s.size === stat.size && s.mtimeNs === stat.mtimeNs;
     return sameBytes ? 0 : QUIET_MS.content + this.#o.settleMs;
   }
 

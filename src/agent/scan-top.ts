@@ -118,6 +118,8 @@ export class TopScanner {
     const slot = this.#reader.read(name, at, stat, look, true);
     if (slot === undefined) return;
     if (sameSlotContent(slot, state.slots.get(name))) look.mend.add(name);
+    else if (!this.#reader.isSettled('top', name, stat, QUIET_MS.content + this.#o.settleMs))
+      look.busy.add(name);
     else this.#adoptOver(state, name, { slot, source: at }, look);
   }
 
@@ -295,8 +297,7 @@ export class TopScanner {
       if (read !== undefined) this.keepLinked(state, path, read, look);
       if (read !== undefined && sameSlotContent(read, slot)) return true;
     }
-    const quietMs = stat.type === 'file' ? QUIET_MS.content + this.#o.settleMs : 0;
-    if (!this.#reader.isSettled('top', path, stat, quietMs)) {
+    if (!this.#reader.isSettled('top', path, stat, QUIET_MS.content + this.#o.settleMs)) {
       look.busy.add(path);
       return false;
     }

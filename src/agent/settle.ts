@@ -1,4 +1,7 @@
-/** Decides when a change has settled: the same fingerprint in two looks, some quiet time apart, on a clock that never jumps. */
+/**
+ * Decides when a change has settled: the same fingerprint in two looks, some quiet time apart, on a clock that never jumps.
+ * Names that change one after the other settle together.
+ */
 
 /** How long a name must look the same before it counts; milliseconds. */
 export const QUIET_MS = {
@@ -7,6 +10,9 @@ export const QUIET_MS = {
   /** Editors rename and unlink before they create (watch-and-flip 7). */
   absence: 1000,
 } as const;
+
+/** How much longer a name waits for others that began to change after it, so that one save of several files is one change. */
+const TOGETHER_MS = 1000;
 
 /** A name that never settles is taken as it is after this long, and then at most this often. */
 const RESTLESS_MS = 10_000;
@@ -25,6 +31,8 @@ export class Settling {
   readonly #unsettled = new Map<string, Unsettled>();
   readonly #restless = new Set<string>();
   #round = 0;
+  /** When the last name began to change. */
+  #newestMs = -Infinity;
 
   /** A look begins. Every look comes by all names that have not settled. */
   startRound(): void {
@@ -53,6 +61,7 @@ export class Settling {
     const seen = this.#unsettled.get(name);
     if (seen === undefined) {
       const round = this.#round;
+      this.#newestMs = nowMs;
       this.#unsettled.set(name, {
         fingerprint,
         sinceMs: nowMs,
@@ -70,7 +79,8 @@ export class Settling {
       seen.settled = false;
     }
     if (seen.settled) return true;
-    const quiet = nowMs - seen.sinceMs >= quietMs;
+    const isAlone = nowMs - this.#newestMs >= quietMs || nowMs - seen.sinceMs >= quietMs + TOGETHER_MS;
+    const quiet = nowMs - seen.sinceMs >= quietMs && isAlone;
     if (!quiet && nowMs < seen.dueMs) return false;
     if (quiet) this.#restless.delete(name);
     else this.#restless.add(name);

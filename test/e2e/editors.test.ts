@@ -1,140 +1,177 @@
-/** What editors and tools do to a file, at the top of DIR and below a directory, arrives in the other directory once and whole. */
+/**
+ * What editors and tools do to a directory, at its top and below: it arrives in the volume and in another directory as it
+ * would stand in a plain one, in as few transactions as the tool makes logical changes, and nothing else arrives.
+ */
 
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { findTool } from '../../tools/find.mjs';
-import { type Agent, plainTree, publishedTree, runCommand, startAgent, untilSame } from '../support/agent.ts';
+import { QUIET_MS } from '../../src/agent/settle.ts';
+import { EDITS, type Edit } from '../support/edits.ts';
+import {
+  type Agent,
+  plainTree,
+  publishedTree,
+  runCommand,
+  type ShownTree,
+  startAgent,
+  untilSame,
+} from '../support/agent.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { shell } from '../support/shell.ts';
+import { needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
+import { VolumeHistory } from '../support/volume-history.ts';
 
-/** Makes the file `$F` hold the line `$LINE`. */
-const SAVES: readonly { readonly name: string; readonly tool?: string; readonly script: string }[] = [
-  { name: 'a shell that writes', script: 'echo "$LINE" > "$F"' },
-  { name: 'a shell that truncates and appends', script: ': > "$F"; echo "$LINE" >> "$F"' },
-  { name: 'tee', script: 'echo "$LINE" | tee "$F" > /dev/null' },
-  { name: 'sed -i', script: 'sed -i "s/.*/$LINE/" "$F"' },
-  { name: 'perl -i', tool: 'perl', script: 'perl -i -pe "s/.*/$LINE/" "$F"' },
-  { name: 'cp over it', script: 'echo "$LINE" > "$TMP/new"; cp "$TMP/new" "$F"' },
-  {
-    name: 'cp --remove-destination',
-    script: 'echo "$LINE" > "$TMP/new"; cp --remove-destination "$TMP/new" "$F"',
-  },
-  { name: 'install', script: 'echo "$LINE" > "$TMP/new"; install -m 644 "$TMP/new" "$F"' },
-  { name: 'mv over it', script: 'echo "$LINE" > "$TMP/new"; mv "$TMP/new" "$F"' },
-  {
-    name: 'a temporary file beside it and a rename',
-    script: 'echo "$LINE" > "$F.new"; sync "$F.new"; mv "$F.new" "$F"',
-  },
-  { name: 'rm and a new file', script: 'rm "$F"; echo "$LINE" > "$F"' },
-  {
-    name: 'truncate and dd',
-    script: 'truncate -s 0 "$F"; printf "%s\\n" "$LINE" | dd of="$F" conv=notrunc status=none',
-  },
-  ...['auto', 'no', 'yes'].map((copy) => ({
-    name: `vim with backupcopy=${copy}`,
-    tool: 'vim',
-    script: `TERM=dumb vim -es -u NONE -c 'set backupcopy=${copy}' -c "call setline(1, '$LINE')" -c wq "$F" < /dev/null`,
-  })),
-];
+/** Where an edit is made: the prefix of all its paths. */
+const PLACES = { top: '', below: 'd/' } as const;
+
+const LOG = 'log/growing';
+/** Appends a line every 20 ms until its input ends. */
+const LOGGER = `import { appendFileSync } from 'node:fs';
+let n = 0;
+const timer = setInterval(() => appendFileSync(process.argv[1], 'line ' + (n += 1) + '\\n'), 20);
+process.stdin.on('end', () => clearInterval(timer)).resume();`;
 
 describe('edits by editors and tools', () => {
   let folder: string;
+  let model: string;
   let etcd: EtcdServer;
   let volume: string;
   let here: Agent;
   let there: Agent;
-  let saves = 0;
+  let history: VolumeHistory;
+  let logger: ChildProcess;
+
+  /** Runs one of an edit's scripts in a directory that holds what the volume does. */
+  const run = async (root: string, edit: Edit, place: keyof typeof PLACES, script: string): Promise<void> => {
+    const dir = join(root, PLACES[place]);
+    const tmp = mkdtempSync(join(folder, 'tmp-'));
+    const set = `N='${idOf(edit)}' D='${dir}' F='${join(dir, idOf(edit))}.conf' TMP='${tmp}' LINE='${lineOf(edit)}'`;
+    await shell(dir, `export HOME="${folder}" ${set}\n${script}`);
+  };
 
   before(async () => {
     folder = mkdtempSync(join(tmpdir(), 'editors-'));
+    model = join(folder, 'model');
+    for (const dir of ['model/d', 'model/log', 'here', 'there'])
+      mkdirSync(join(folder, dir), { recursive: true });
+    for (const edit of EDITS) {
+      for (const place of ['top', 'below'] as const) {
+        await run(model, edit, place, edit.before ?? 'echo "line 0" > "$F"');
+      }
+    }
     etcd = await startEtcd();
     volume = `${etcd.url}/edited`;
     await runCommand(['format', volume, 'edited']);
-    const site = join(folder, 'site');
-    mkdirSync(join(site, 'conf.d'), { recursive: true });
-    for (const file of ['top.conf', 'conf.d/site.conf']) writeFileSync(join(site, file), 'line 0\n');
-    await runCommand(['import', volume, site]);
-    for (const dir of ['here', 'there', 'tmp']) mkdirSync(join(folder, dir));
-    here = await startAgent(volume, join(folder, 'here'));
+    cpSync(model, join(folder, 'site'), { recursive: true, verbatimSymlinks: true });
+    await runCommand(['import', volume, join(folder, 'site')]);
+    history = new VolumeHistory(volume);
+    here = await startAgent(volume, join(folder, 'here'), ['--exclude', '.git', '--rescan', '2s']);
     there = await startAgent(volume, join(folder, 'there'), ['--min-interval', '20ms']);
+    logger = spawn(process.execPath, ['--input-type=module', '-e', LOGGER, '--', join(here.dir, LOG)], {
+      stdio: ['pipe', 'ignore', 'inherit'],
+    });
   });
 
   after(async () => {
+    logger?.kill('SIGKILL');
     await here?.kill();
     await there?.kill();
+    await history?.stop();
     await etcd?.stop();
     rmSync(folder, { recursive: true });
   });
 
-  for (const file of ['conf.d/site.conf', 'top.conf']) {
-    for (const { name, tool, script } of SAVES) {
-      it(`${name}: ${file}`, async function () {
-        if (tool !== undefined && findTool(tool) === undefined) {
-          console.error(`\n  !!! skipped: ${tool} is missing`);
-          this.skip();
-        }
-        const line = `line ${(saves += 1)} by ${name}`.replaceAll('/', ' ');
-        const set = `LINE='${line}' F='${join(here.dir, file)}' TMP='${join(folder, 'tmp')}'`;
-        await shell(here.dir, `${set}; ${script}`);
-        const read = (): string => readFileSync(join(there.dir, file), 'latin1');
-        await until(`the other directory has ${line}`, () => read() === `${line}\n`);
-        expect(readFileSync(join(here.dir, file), 'latin1')).to.equal(`${line}\n`);
-      });
-    }
+  for (const edit of EDITS) {
+    it(edit.name, async function () {
+      if (edit.tool !== undefined && edit.tool !== 'emacs') needTool(this, edit.tool);
+      const places = ['top', 'below'] as const;
+      const prefixes = places.map((place) => PLACES[place] + idOf(edit));
+      const isOurs = (path: string): boolean => prefixes.some((prefix) => path.startsWith(prefix));
+      const known = new Set(Object.keys(plainTree(model)));
+      const start = (await history.steps()).length;
+      for (const place of places) await run(model, edit, place, edit.script);
+      const startMs = performance.now();
+      await Promise.all(places.map((place) => run(here.dir, edit, place, edit.script)));
+      const tookMs = performance.now() - startMs;
+
+      const wanted = partOf(withoutDroppings(plainTree(model)), isOurs);
+      await untilSame(
+        'the other directory is as a plain one',
+        () => partOf(publishedTree(there.dir), isOurs),
+        () => wanted,
+      );
+      for (const path of Object.keys(wanted)) known.add(path);
+      const steps = (await history.steps()).slice(start);
+      for (const prefix of prefixes) {
+        const touching = steps.map(({ paths }) => [...paths].filter((path) => path.startsWith(prefix)));
+        const written = touching.filter((paths) => paths.length > 0);
+        expect(written.flat().filter((path) => !known.has(path))).to.deep.equal([]);
+        const [least, most] = edit.transactions ?? [1, 1];
+        // Who pauses for longer than it takes to settle is seen halfway.
+        const limit = tookMs < QUIET_MS.content ? most : Infinity;
+        expect(written.length, JSON.stringify(written)).to.be.within(least, limit);
+      }
+    });
   }
+
+  it('a log that grows all the time is appended to now and then, and pushed whole in the end', async () => {
+    await until('it has grown', () => readFileSync(join(here.dir, LOG)).length > 1_000);
+    await here.until('it is waited for', ({ pendingEdits }) => pendingEdits > 0);
+    const ended = once(logger, 'close');
+    logger.stdin?.end();
+    await ended;
+    const text = readFileSync(join(here.dir, LOG), 'latin1');
+    await until('it is there', () => {
+      const tree = publishedTree(there.dir);
+      return tree[LOG] !== undefined && readFileSync(join(there.dir, LOG), 'latin1') === text;
+    });
+    const steps = (await history.steps()).filter(({ paths }) => paths.has(LOG));
+    // Once after ten seconds, then each half minute, and in the end.
+    expect(steps.length).to.be.within(1, 6);
+  });
 
   it('and nothing else got into the volume', async () => {
     await here.until('nothing is left to push', ({ pendingEdits }) => pendingEdits === 0);
-    await untilSame(
-      'both directories are equal',
-      () => publishedTree(here.dir),
-      () => publishedTree(there.dir),
-    );
-    expect(Object.keys(publishedTree(there.dir)).sort()).to.deep.equal([
-      'conf.d',
-      'conf.d/site.conf',
-      'top.conf',
-    ]);
-    const { stdout } = await runCommand(['ls', volume, '-R']);
-    expect(stdout).not.to.include('.conflicts');
-    expect(here.stderr).not.to.match(/^(warn|error) /m);
-  });
-
-  it('moves, copies, links and modes of whole trees', async () => {
-    const steps = [
-      'mkdir -p t/a/b; echo 1 > t/a/b/f; echo 2 > t/g',
-      'mv t/g t/a/g2',
-      'mv t/a t/z',
-      'mv t t2',
-      'cp -r t2 t3',
-      'chmod 600 t2/z/g2; chmod 700 t2/z',
-      'ln -s ../x t2/l; ln -s /etc/hostname l2; ln -s t2/z l3',
-      'ln -sfn /etc/passwd l2',
-      'rm t2/z/g2; mkdir t2/z/g2; echo 5 > t2/z/g2/x',
-      'rm -r t2/z/g2; echo file > t2/z/g2',
-      'rm -rf t2',
-      `mkdir -p ${join(folder, 'x')}/t3; echo new > ${join(folder, 'x')}/t3/new; tar -C ${join(folder, 'x')} -cf - . | tar xf -`,
-      'rm -rf t3',
-    ];
-    const model = join(folder, 'model');
-    await shell(folder, `cp -rL there/. model; rm -rf model/..*`);
-    for (const step of steps) {
-      await shell(model, step);
-      await shell(here.dir, step);
+    await here.rescanned(2);
+    const wanted = withoutDroppings(plainTree(model));
+    for (const { dir } of [here, there]) {
       await untilSame(
-        `the other directory is as a plain one after: ${step}`,
-        () => publishedTree(there.dir),
-        () => plainTree(model),
+        'the directory is as a plain one',
+        () => partOf(withoutDroppings(publishedTree(dir)), (path) => path !== LOG),
+        () => wanted,
       );
     }
-    await untilSame(
-      'so is this one',
-      () => publishedTree(here.dir),
-      () => plainTree(model),
+    const { stdout } = await runCommand(['ls', volume, '-R']);
+    expect(stdout).not.to.include('.conflicts');
+    const isExpected = (path: string): boolean =>
+      /^(d\/)?e\d\d/.test(path) || /^(d|log|log\/growing)$/.test(path);
+    const strays = (await history.steps()).flatMap(({ paths }) =>
+      [...paths].filter((path) => !isExpected(path)),
     );
-    expect(here.stderr).not.to.match(/^(warn|error) /m);
+    expect(strays).to.deep.equal([]);
+    for (const { stderr } of [here, there]) expect(stderr).not.to.match(/^(warn|error) /m);
   });
 });
+
+/** What all paths of an edit begin with. */
+function idOf(edit: Edit): string {
+  return `e${String(EDITS.indexOf(edit)).padStart(2, '0')}`;
+}
+
+function lineOf(edit: Edit): string {
+  return `a line by ${edit.name.replaceAll(/\W+/g, ' ')}`;
+}
+
+function partOf(tree: ShownTree, isPart: (path: string) => boolean): ShownTree {
+  return Object.fromEntries(Object.entries(tree).filter(([path]) => isPart(path)));
+}
+
+/** Without what takes no part: backups of editors, repositories. */
+function withoutDroppings(tree: ShownTree): ShownTree {
+  return partOf(tree, (path) => !path.split('/').some((name) => name.endsWith('~') || name === '.git'));
+}

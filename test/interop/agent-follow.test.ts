@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isOwnName } from '../../src/agent/layout.ts';
 import { mountedTree, publishedTree, startAgent, untilSame, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
@@ -225,9 +225,26 @@ describe('following a mount', function () {
       ],
       ['sed -i', (file, text) => shell('/', `sed -i "s/.*/${text}/" ${file}`)],
       ['mv over', (file, text) => shell('/', `echo ${text} > ${file}.new; mv ${file}.new ${file}`)],
+      ['perl -i', (file, text) => shell('/', `perl -i -pe "s/.*/${text}/" ${file}`)],
+      [
+        'git checkout',
+        (file, text) =>
+          shell(
+            '/tmp',
+            `r=$(mktemp -d); git init -q $r; echo ${text} > $r/f; cd $r; git add f
+            git -c user.name=n -c user.email=e commit -q -m m
+            git --work-tree=${dirname(file)} checkout -q -f HEAD -- f; rm -rf $r`,
+          ),
+      ],
+      [
+        'rsync',
+        (file, text) => shell('/', `echo ${text} > /tmp/r$$; rsync -I /tmp/r$$ ${file}; rm /tmp/r$$`),
+      ],
     ];
     for (const [what, save] of SAVES) {
-      it(`sees neither a missing nor an empty nor a private file: ${what}`, async () => {
+      it(`sees neither a missing nor an empty nor a private file: ${what}`, async function () {
+        if (what === 'git checkout') needTool(this, 'git');
+        if (what === 'rsync') needTool(this, 'rsync');
         const poller = await Poller.start([join(agent.dir, 'f'), join(agent.dir, 'd/f')]);
         for (let round = 1; round <= 6; round += 1) {
           const text = `${what.replace(/\W/g, '')}${round}`;

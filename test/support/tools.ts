@@ -7,7 +7,18 @@ import { findTool, projectDir } from '../../tools/find.mjs';
 export { projectDir };
 
 export type ToolName =
-  'etcd' | 'etcdctl' | 'nginx' | 'juicefs' | `juicefs-${string}` | 'kubectl' | 'fusermount3' | 'python3';
+  | 'etcd'
+  | 'etcdctl'
+  | 'nginx'
+  | 'juicefs'
+  | `juicefs-${string}`
+  | 'kubectl'
+  | 'fusermount3'
+  | 'python3'
+  | EditorName;
+
+/** What people edit with; system packages. */
+type EditorName = 'vim' | 'nano' | 'emacs' | 'rsync' | 'git';
 
 /** True where a missing program is a failure and not a skip. */
 const inCi = process.env['CI'] !== undefined && !['', '0', 'false'].includes(process.env['CI']);

@@ -245,6 +245,21 @@ describe('publish', () => {
     });
   }
 
+  it('knows the copies that it made before it stopped', () =>
+    serve(async (served) => {
+      const view = { d: dir(), 'd/f': file('text\n'), e: dir() };
+      served.publish(view);
+      served.catchUp();
+      execFileSync('cp', ['-r', 'd', 'copy'], { cwd: served.root });
+      await served.look();
+      fs.writeFileSync(`${served.root}/e/new`, 'new\n');
+      expect(served.publish(view).outcome).to.equal('edited');
+      expect([...(await served.look(new Set(['']))).busy]).to.deep.equal(['e/new']);
+      expect(served.publish(view).outcome).to.equal('published');
+      expect(readText(`${served.root}/..data/copy/f`)).to.equal('text\n');
+      expect(inodeOf(`${served.root}/copy/f`)).not.to.equal(inodeOf(`${served.root}/d/f`));
+    }));
+
   it('stops also for an edit by rename, a removal and a new type', () =>
     serve((served) => {
       served.publish({ d: dir(), 'd/f': file('one'), 'd/g': file('one'), 'd/h': file('one') });

@@ -396,6 +396,39 @@ describe('a look', () => {
       expect((await served.lookUntilSettled()).edits).to.deep.equal([fileLine('conf.d/a.conf', 'two')]);
     }));
 
+  it('waits for a link as for a file, so that it comes with what it leads to', () =>
+    serve(async (served) => {
+      type(
+        served.root,
+        'cd conf.d; mkdir new; echo x > new/key; ln -s new now; ln -s a.conf ../named; ln -s b.conf sub/b',
+      );
+      const first = await served.look();
+      expect([...first.edits.keys(), ...(first.tops?.keys() ?? [])]).to.deep.equal(['conf.d/new']);
+      expect([...first.busy].sort()).to.deep.equal(['conf.d/new/key', 'conf.d/now', 'conf.d/sub/b', 'named']);
+      served.clock.pass(300);
+      const second = await served.look();
+      expect([...second.edits.keys(), ...(second.tops?.keys() ?? [])].sort()).to.deep.equal([
+        'conf.d/new/key',
+        'conf.d/now',
+        'conf.d/sub/b',
+        'named',
+      ]);
+    }));
+
+  it('sees a tree move in one look, whatever is in it', () =>
+    serve(async (served) => {
+      const tree = { ...VIEW, 'conf.d/sub/link': symlink('deep'), 'conf.d/sub/empty': dir() };
+      served.publish(tree, 2n);
+      served.catchUp();
+      type(served.root, 'mv conf.d/sub conf.d/moved');
+      const look = await served.look();
+      expect(look.busy).to.deep.equal(new Set());
+      const names = ['', '/deep', '/empty', '/link'];
+      expect([...look.edits.keys()].sort()).to.deep.equal(
+        ['conf.d/moved', 'conf.d/sub'].flatMap((at) => names.map((name) => at + name)),
+      );
+    }));
+
   it('waits for a name that is missing, and forgets it when it is back', () =>
     serve(async (served) => {
       fs.renameSync(served.at('conf.d/a.conf'), `${served.root}/aside~`);

@@ -106,4 +106,33 @@ describe('settling', () => {
     settling.endRound(() => false);
     expect(look(310, 'a')).to.equal(true);
   });
+
+  /** The time at which each name counts; `first` is when it begins to change, and looks are 10 ms apart. */
+  const settledAt = (first: Readonly<Record<string, number>>, untilMs: number): Record<string, number> => {
+    const settling = new Settling();
+    const settled: Record<string, number> = {};
+    for (let at = 0; at <= untilMs; at += 10) {
+      settling.startRound();
+      for (const [name, fromMs] of Object.entries(first)) {
+        if (at < fromMs || name in settled) continue;
+        if (settling.isSettled(name, 'same', 300, at)) settled[name] = at;
+      }
+      settling.endRound(() => true);
+    }
+    return settled;
+  };
+
+  it('names that change one after the other count together', () => {
+    expect(settledAt({ cert: 0, key: 200, link: 250 }, 1000)).to.deep.equal({
+      cert: 550,
+      key: 550,
+      link: 550,
+    });
+    expect(settledAt({ one: 0, other: 310 }, 1000)).to.deep.equal({ one: 300, other: 610 });
+  });
+
+  it('a name waits no more than a second longer for others', () => {
+    const first = Object.fromEntries(Array.from({ length: 20 }, (_, n) => [`file ${n}`, n * 100]));
+    expect(settledAt(first, 5000)).to.include({ 'file 0': 1300, 'file 1': 1400, 'file 19': 2200 });
+  });
 });
