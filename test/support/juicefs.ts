@@ -3,7 +3,17 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { lstatSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  lstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Context } from 'mocha';
@@ -117,11 +127,12 @@ export class Juicefs {
     return {
       dir,
       async close() {
+        let users = '';
         try {
-          await unmount(dir);
+          users = await unmount(dir, id);
           await ended(child);
         } catch (cause) {
-          const seen = describeMount(dir, id);
+          const seen = `${users}\n${describeMount(dir, id)}`;
           // Goroutines are printed, and it ends: nothing of it is left after the failure.
           for (const pid of processesOf(dir).reverse()) process.kill(pid, 'SIGQUIT');
           await ended(child, 5000).catch(() => undefined);
@@ -173,15 +184,22 @@ function isMounted(dir: string): boolean {
 /** A mount that somebody still has in use after a while is taken from its place; the client ends with its last user. */
 const BUSY_MS = 10_000;
 
-async function unmount(dir: string): Promise<void> {
+/** Resolves with who had it in use, if anybody had for too long; else with nothing. */
+async function unmount(dir: string, id: string | undefined): Promise<string> {
   const startMs = performance.now();
+  let users = '';
   await until(`${dir} is unmounted`, async () => {
     if (!isMounted(dir)) return true;
-    const lazy = performance.now() - startMs > BUSY_MS ? ['-l'] : [];
-    const child = spawn('umount', [...lazy, dir], { stdio: 'ignore' });
+    const isBusy = performance.now() - startMs > BUSY_MS;
+    if (isBusy && users === '') users = `in use: ${describeMount(dir, id)}`;
+    const child = spawn('umount', [...(isBusy ? ['-l'] : []), dir], { stdio: ['ignore', 'ignore', 'pipe'] });
+    let said = '';
+    child.stderr.on('data', (data: Buffer) => (said += data.toString()));
     await once(child, 'close');
+    if (isBusy) users += said;
     return !isMounted(dir);
   });
+  return users;
 }
 
 async function ended(child: ChildProcess, limitMs = 60_000): Promise<void> {
@@ -190,6 +208,24 @@ async function ended(child: ChildProcess, limitMs = 60_000): Promise<void> {
     () => child.exitCode !== null || child.signalCode !== null,
     limitMs,
   );
+}
+
+/**
+ * Not by `readFileSync`: that leaves a file open whose `fstat` fails, as it does where another client removes the file
+ * just then and there is no trash, and a mount with an open file does not end.
+ */
+function digestOf(file: Buffer): string {
+  const hash = createHash('sha256');
+  const fd = openSync(file, 'r');
+  try {
+    const part = Buffer.alloc(65_536);
+    for (let count = readSync(fd, part); count > 0; count = readSync(fd, part)) {
+      hash.update(part.subarray(0, count));
+    }
+  } finally {
+    closeSync(fd);
+  }
+  return hash.digest('hex');
 }
 
 /** What a mount shows, by path (a byte string without leading slash). */
@@ -213,8 +249,7 @@ export function treeOfMount(dir: string): Map<string, MountedEntry> {
         const content = readlinkSync(file, { encoding: 'latin1' });
         tree.set(below, { ...base, type: 'symlink', mode: '', content });
       } else if (stat.isFile()) {
-        const content = createHash('sha256').update(readFileSync(file)).digest('hex');
-        tree.set(below, { ...base, type: 'file', mode, content });
+        tree.set(below, { ...base, type: 'file', mode, content: digestOf(file) });
       } else {
         tree.set(below, { ...base, type: 'other', mode, content: '' });
       }

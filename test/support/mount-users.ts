@@ -19,14 +19,10 @@ export function processesOf(dir: string): number[] {
 export function describeMount(dir: string, id: string | undefined): string {
   const lines: string[] = [];
   for (const pid of processes()) {
-    const what = [
-      ...holds(pid, id),
-      ...(read(`/proc/${pid}/mountinfo`).includes(dir) ? ['has it mounted'] : []),
-    ];
-    // Whoever shares our namespace has it mounted as we have.
-    if (what.length > 0 && !(what.length === 1 && sharesOurMounts(pid) && what[0] === 'has it mounted')) {
-      lines.push(`${pid} (${commandOf(pid)}): ${what.join(', ')}`);
-    }
+    const what = holds(pid, id);
+    // A copy of the mount in another namespace lives on by itself.
+    if (!sharesOurMounts(pid) && read(`/proc/${pid}/mountinfo`).includes(dir)) what.push('has it mounted');
+    if (what.length > 0) lines.push(`${pid} (${commandOf(pid)}): ${what.join(', ')}`);
   }
   for (const pid of processesOf(dir)) {
     for (const task of list(`/proc/${pid}/task`)) {
@@ -38,8 +34,9 @@ export function describeMount(dir: string, id: string | undefined): string {
   return lines.join('\n');
 }
 
+/** Of a process that does not say it is assumed. */
 function sharesOurMounts(pid: number): boolean {
-  return link(`/proc/${pid}/ns/mnt`) === link('/proc/self/ns/mnt');
+  return ['', link('/proc/self/ns/mnt')].includes(link(`/proc/${pid}/ns/mnt`));
 }
 
 /** What of the mount the process has open. */

@@ -32,6 +32,8 @@ export interface Operation {
   readonly shell: string;
   /** What it is done to. */
   readonly paths: readonly Path[];
+  /** The empty directory that gives way to another one. */
+  readonly replacedDirectory?: Path;
   /** Does it below `dir`, which need not be the tree it was drawn for but must show the same. */
   apply(dir: string): void;
 }
@@ -290,6 +292,7 @@ export class RandomOperations {
     return {
       shell: `mv -T ${quoted(from)} ${quoted(to)}`,
       paths: [from, to],
+      ...(this.#nodes.get(to)?.type === 'directory' ? { replacedDirectory: to } : {}),
       apply: (dir) => rename(at(dir, from), at(dir, to)),
     };
   }

@@ -98,11 +98,16 @@ export class MountSide implements Side {
   drifting(paths: readonly string[], into: Set<bigint>): void {
     for (const path of paths) {
       for (let dir = parentOf(path); dir !== undefined; dir = parentOf(dir)) {
-        const at = Buffer.concat([Buffer.from(this.dir), Buffer.from(`/${dir}`, 'latin1')]);
-        const stat = lstatSync(at, { bigint: true, throwIfNoEntry: false });
-        if (stat !== undefined) into.add(stat.ino);
+        const ino = this.inodeOf(dir);
+        if (ino !== undefined) into.add(ino);
       }
     }
+  }
+
+  /** `undefined` where nothing is. */
+  inodeOf(path: string): bigint | undefined {
+    const at = Buffer.concat([Buffer.from(this.dir), Buffer.from(`/${path}`, 'latin1')]);
+    return lstatSync(at, { bigint: true, throwIfNoEntry: false })?.ino;
   }
 
   async settled(): Promise<void> {}
