@@ -163,7 +163,8 @@ export class Agent {
   /** Local edits that are not in the volume. */
   get pendingEdits(): number {
     let pending = this.local.busy.size;
-    for (const path of this.local.dirty) if (!this.#o.excluded(path)) pending += 1;
+    const { unadopted } = this.#o.ledger.state;
+    for (const path of this.local.dirty) if (!this.#o.excluded(path) && !unadopted.has(path)) pending += 1;
     return pending + this.parked.size;
   }
 

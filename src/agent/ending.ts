@@ -26,12 +26,12 @@ export function onceDone(facts: EndFacts): RunResult | undefined {
     if (!facts.allowStale || active === undefined || facts.storeError === undefined) return undefined;
     return { exitCode: 0, sentence: `kept the tree of revision ${published}: the store is not reachable` };
   }
-  if (active === undefined || remote.revision === 0n || remote.pending || agent.isLate) return undefined;
   const [guard] = guards.tripped;
-  if (guard !== undefined) {
+  if (guard !== undefined && guard.guard !== 'directory' && active !== undefined) {
     const sentence = `kept the tree of revision ${published}: ${guard.reason}; accept ${guard.id} if that is meant`;
     return { exitCode: strict ? 5 : 0, sentence };
   }
+  if (active === undefined || remote.revision === 0n || remote.pending || agent.isLate) return undefined;
   const problems = problemsOf(agent, connection);
   const { revision } = remote;
   const count = Object.keys(problems).length;

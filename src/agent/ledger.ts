@@ -4,6 +4,7 @@ import type { ByteString } from '../codec/kv.ts';
 import { NOTHING_HELD, sameXattrs, type Held } from '../reconcile/attributes.ts';
 import type { Entry, Path } from '../reconcile/entry.ts';
 import { LocalError } from './error.ts';
+import type { Anchor } from './history.ts';
 import type { Layout, TreeName } from './layout.ts';
 import type { FsPort } from './ports.ts';
 import type { Claimed } from './push-debris.ts';
@@ -110,6 +111,8 @@ export type LedgerRecord =
       readonly hold?: bigint;
       readonly relied?: Claimed['relied'];
     }
+  /** The newest key of the volume that was taken in. */
+  | { readonly t: 'anchor'; readonly anchor: Anchor }
   /** A guard's trip that a person has accepted, by what tripped: an acceptance is spent once. */
   | { readonly t: 'accepted'; readonly trip: string; readonly times?: number }
   /**
@@ -162,6 +165,7 @@ export class LedgerState {
     holds: new Set<bigint>(),
     relied: undefined as Claimed['relied'],
   };
+  anchor: Anchor | undefined;
   /** How often a person has accepted a trip. */
   readonly accepted = new Map<string, number>();
   intent: Extract<LedgerRecord, { t: 'intent' }> | undefined;
@@ -219,6 +223,9 @@ export class LedgerState {
         if (record.hold !== undefined) this.claimed.holds.add(record.hold);
         if (record.relied !== undefined) this.claimed.relied = record.relied;
         return;
+      case 'anchor':
+        this.anchor = record.anchor;
+        return;
       case 'accepted':
         this.#accept(record.trip, record.times ?? 1);
         return;
@@ -267,6 +274,7 @@ export class LedgerState {
     if (slices.size > 0) yield { t: 'claimed', slices: [...slices] };
     for (const hold of holds) yield { t: 'claimed', hold };
     if (relied !== undefined) yield { t: 'claimed', relied };
+    if (this.anchor !== undefined) yield { t: 'anchor', anchor: this.anchor };
     for (const [trip, times] of this.accepted) yield { t: 'accepted', trip, times };
     if (this.intent !== undefined) yield this.intent;
   }
@@ -281,6 +289,7 @@ export class LedgerState {
 
   #forget(): void {
     this.owner = undefined;
+    this.anchor = undefined;
     this.revision = 0n;
     this.ancestor.clear();
     this.#agreedBefore.clear();

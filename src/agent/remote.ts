@@ -12,12 +12,14 @@ import { RemoteView, type RemoteEntry, type RemoteFile } from '../reconcile/asse
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import { HoldTracker } from '../reconcile/hold.ts';
+import type { Trip } from '../reconcile/safety.ts';
 import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
 import type { Abilities } from './abilities.ts';
 import { AclRules } from './acl-rules.ts';
 import { isReservedTop } from './filter.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
 import { CompactedError } from './error.ts';
+import { checkHistory, Newest, type Anchor, type Followed } from './history.ts';
 import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry } from './ledger.ts';
 import { log } from './log.ts';
@@ -83,6 +85,16 @@ export class Remote {
   #up = false;
   #gone: string | undefined;
   #replacedBy: string | undefined;
+  #newest = new Newest();
+  /** What the store must still have before anything of it counts. */
+  #unverified: (Followed & { readonly isListed: boolean }) | undefined;
+  /** How often there was something to verify. */
+  #verifications = 0;
+  #trip: Trip | undefined;
+  /** What was taken in while it tripped may be of another history. */
+  #isSuspect = false;
+  /** Ends the watch, so that all is listed again. */
+  #listAgain = new AbortController();
   #restarts = 0;
 
   constructor(options: RemoteOptions) {
@@ -156,10 +168,11 @@ export class Remote {
   }
 
   /**
-   * Starts from the tree that an earlier run served: no content of it is fetched again, what left the volume meanwhile is
+   * Starts from the tree that an earlier run served, and the history that it followed: no content of it is fetched again, what left the volume meanwhile is
    * seen to be gone, and what broke meanwhile stays as it was.
    */
-  remember(tree: ReadonlyMap<Path, AncestorEntry>): void {
+  remember(tree: ReadonlyMap<Path, AncestorEntry>, followed: Followed): void {
+    this.#unverified = { ...followed, isListed: true };
     for (const [path, entry] of tree) {
       // A path that left the view is removed on neither side.
       if (this.#o.hidden(path, entry.type === 'directory')) continue;
@@ -182,14 +195,20 @@ export class Remote {
     const strip = volume.prefix.length;
     let setting: Kv | undefined;
     const load = (kv: Kv, range: number): void => {
-      if (range === 0) index.load({ ...kv, key: kv.key.slice(strip) });
-      else setting = kv;
+      if (range === 0) {
+        index.load({ ...kv, key: kv.key.slice(strip) });
+        newest.note(kv);
+      } else setting = kv;
     };
+    const newest = new Newest();
     const ranges = [this.#metaRange(), this.#settingRange()];
     const revision = await store.snapshot(ranges, load, withSignal(signal));
     this.#noteSetting(setting?.value);
     if (this.#gone !== undefined) return;
+    if (this.#head > 0n) this.#mustVerify(true);
+    this.#trip = undefined;
     this.#index = index;
+    this.#newest = newest;
     this.#view = this.#newView();
     this.#holds = new HoldTracker(index, (dentry) => this.#inView(dentry));
     this.#view.refresh();
@@ -202,6 +221,55 @@ export class Remote {
     for (const paths of [this.#view.entries, this.#tree, this.#problems]) this.#touchedAgain(paths.keys());
     this.#pendingSinceMs = this.#o.clock.monotonicMs();
     log('info', 'listed', { revision, entries: this.#view.entries.size });
+  }
+
+  /** The newest key that was taken in. */
+  get anchor(): Anchor | undefined {
+    return this.#newest.anchor;
+  }
+
+  /** What was followed so far must be found again before anything that the store says counts. */
+  #mustVerify(isListed: boolean): void {
+    this.#verifications += 1;
+    const { anchor, revision } = this.#unverified ?? { anchor: this.#newest.anchor, revision: this.#head };
+    this.#unverified = { anchor, revision, isListed };
+  }
+
+  /**
+   * Whether the store has the history that was followed: asked once after each start, listing and reconnect. Returns what
+   * trips; while it does, nothing that came meanwhile counts. Throws what the store throws.
+   */
+  async verify(signal?: AbortSignal): Promise<Trip | undefined> {
+    // While nothing is heard of the store nothing of it can count, and what is local goes on.
+    if (!this.#up && this.#unverified?.isListed === false) return this.#trip;
+    while (this.#unverified !== undefined && this.#trip === undefined) {
+      const followed = this.#unverified;
+      const number = this.#verifications;
+      const verdict = await checkHistory(this.#o.store, followed, signal);
+      // Another connection since then: who answered is not known.
+      if (number !== this.#verifications) continue;
+      if (typeof verdict !== 'string') {
+        this.#trip = verdict;
+        this.#isSuspect = true;
+        break;
+      }
+      this.#unverified = undefined;
+      this.#relistAfter(verdict, followed);
+    }
+    return this.#trip;
+  }
+
+  /** What a watch brought of a history that was another one, or cannot be told from this one, is compared as a whole. */
+  #relistAfter(
+    verdict: 'same' | 'compacted',
+    { anchor, revision, isListed }: Followed & { isListed: boolean },
+  ): void {
+    const isSuspect = this.#isSuspect;
+    this.#isSuspect = false;
+    if (isListed || (verdict === 'same' && !isSuspect)) return;
+    this.#newest = new Newest(anchor);
+    this.#head = revision;
+    this.#listAgain.abort();
   }
 
   /** Follows for ever; lists again when the store has compacted what was missed. Ends by rejecting. */
@@ -224,6 +292,7 @@ export class Remote {
         );
     try {
       for (;;) {
+        this.#listAgain = new AbortController();
         try {
           return await store.watch(
             ranges,
@@ -235,11 +304,12 @@ export class Remote {
               },
               onState: (up, reason) => this.#onState(up, reason),
             },
-            signal,
+            AbortSignal.any([signal, this.#listAgain.signal]),
           );
         } catch (error) {
-          if (!(error instanceof CompactedError)) throw error;
-          log('info', 'list again', { reason: 'compacted' });
+          const isWanted = this.#listAgain.signal.aborted && !signal.aborted;
+          if (!(error instanceof CompactedError) && !isWanted) throw error;
+          log('info', 'list again', { reason: isWanted ? 'history' : 'compacted' });
           await this.#relist(signal, clock);
         }
       }
@@ -275,9 +345,13 @@ export class Remote {
   #onState(up: boolean, reason?: string): void {
     if (up === this.#up) return;
     this.#up = up;
-    if (up) log('info', 'watching', { revision: this.#head });
-    else {
+    if (up) {
+      log('info', 'watching', { revision: this.#head });
+      this.#trip = undefined;
+    } else {
       this.#restarts += 1;
+      // Now, because the next stream may bring something before it is said to be up.
+      this.#mustVerify(false);
       log('warn', 'watch lost', { reason: reason ?? 'unknown' });
     }
     this.#o.onChange();
@@ -306,6 +380,7 @@ export class Remote {
     if (!this.pending) this.#pendingSinceMs = nowMs;
     this.#holds.note(events, this.#own.delete(revision), nowMs);
     const touched = this.#index.apply(events);
+    for (const event of prefixed) if (event.type === 'put') this.#newest.note(event.kv);
     this.#touched.push(touched);
     this.#head = revision;
     this.#o.onChange();

@@ -2,7 +2,6 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
-import type { Trip } from '../reconcile/safety.ts';
 import { findAbilities, type Abilities } from './abilities.ts';
 import { Agent } from './agent.ts';
 import { onceDone, stopped, timedOut, type EndFacts } from './ending.ts';
@@ -20,6 +19,7 @@ import { openState, type OpenState } from './recover.ts';
 import { Remote } from './remote.ts';
 import { identityOf, whyReplaced, type Identity } from './restore.ts';
 import { StatusWriter } from './status-writer.ts';
+import { BeginAnew, StoreGuards } from './store-guards.ts';
 import type { RunOptions, RunResult } from './run-options.ts';
 import { openVolume, type Volume } from './volume.ts';
 
@@ -48,9 +48,6 @@ interface Remembered {
   readonly root: string;
   readonly state: LedgerState;
 }
-
-/** Ends the connecting: the run begins anew. */
-class BeginAnew extends Error {}
 
 /** Runs until `signal` (SIGTERM, SIGINT), or with `once` until one revision is published. */
 export async function run(options: RunOptions, ports: Ports, signal: AbortSignal): Promise<RunResult> {
@@ -140,6 +137,7 @@ class Runner {
   #awayError: string | undefined;
   #lastScanMs = -Infinity;
   readonly #guards: Guards;
+  readonly #storeGuards: StoreGuards;
   readonly #status: StatusWriter;
   readonly #identity: Identity;
   #again: Again | undefined;
@@ -158,6 +156,7 @@ class Runner {
     this.#layout = layout;
     this.#ledger = ledger;
     this.#guards = guards;
+    this.#storeGuards = new StoreGuards({ guards, ledger });
     this.#signal = signal;
     this.#identity = identityOf(ports.fs, layout);
     this.#subdir = pathFromText(options.subdir)
@@ -210,8 +209,9 @@ class Runner {
     if (!this.#o.once) this.#startWatching();
     this.#connecting = this.#connectAndFollow();
     this.#connecting.catch((error: unknown) => {
-      if (this.#stop.signal.aborted || error instanceof BeginAnew) return;
-      this.#fatal = error instanceof Error ? error : new Error(String(error));
+      if (this.#stop.signal.aborted) return;
+      if (error instanceof BeginAnew) this.#again = 'forgotten';
+      else this.#fatal = error instanceof Error ? error : new Error(String(error));
       this.#wakeUp();
     });
     const startMs = this.#clock.monotonicMs();
@@ -327,7 +327,7 @@ class Runner {
   }
 
   #connectionTo(store: EtcdStore, volume: Volume): Connection {
-    this.#claimVolume(volume.setting.uuid);
+    this.#storeGuards.claim({ uuid: volume.setting.uuid, subdir: this.#subdir.join('/') });
     if (volume.writeRefusal !== undefined && this.#o.mode !== 'pull') {
       log('warn', 'pull only', { reason: volume.writeRefusal });
       this.#agent.pullOnly(volume.writeRefusal);
@@ -344,48 +344,9 @@ class Runner {
       abilities: this.#abilities,
       onChange: () => this.#wakeUp(),
     });
-    remote.remember(this.#ledger.state.ancestor);
+    const { ancestor, anchor, revision } = this.#ledger.state;
+    remote.remember(ancestor, { anchor, revision });
     return { store, volume, remote };
-  }
-
-  /**
-   * Notes which volume and directory are served. Throws ConfigError when DIR holds another one, unless a person has accepted that.
-   */
-  #claimVolume(uuid: string): void {
-    const owner = { uuid, subdir: this.#subdir.join('/') };
-    const known = this.#ledger.state.owner;
-    if (known === undefined) {
-      this.#ledger.write([{ t: 'owner', format: 1, owner }], true);
-      return;
-    }
-    if (known.uuid === uuid && known.subdir === owner.subdir) return;
-    const reason = 'this directory holds another volume or subdirectory: serve it to a directory of its own';
-    const facts = [known.uuid, known.subdir, uuid, owner.subdir];
-    if (!this.#judgeStore({ guard: 'volume', reason, facts })) {
-      const id = this.#guards.tripped.find(({ guard }) => guard === 'volume')?.id;
-      throw new ConfigError(`${reason}, or accept ${id}`, { path: this.#layout.root });
-    }
-    throw new BeginAnew();
-  }
-
-  /** Takes what a guard of the store says; with a person's consent what was agreed on is forgotten and the run begins anew. */
-  #judgeStore(trip: Trip): boolean {
-    if (this.#guards.judge(this.#ledger, trip.guard, trip) !== 'accepted') return false;
-    this.#ledger.write([{ t: 'forgotten' }], true);
-    this.#again = 'forgotten';
-    this.#wakeUp();
-    return true;
-  }
-
-  /** The same while the volume is followed. */
-  #judgeReplaced({ remote, volume }: Connection): void {
-    const uuid = remote.replacedBy;
-    if (uuid === undefined) {
-      this.#guards.judge(this.#ledger, 'volume', undefined);
-      return;
-    }
-    const reason = `another volume is in the place of ${volume.setting.name}: ${uuid}`;
-    this.#judgeStore({ guard: 'volume', reason, facts: [volume.setting.uuid, uuid] });
   }
 
   /** Whether DIR is the directory that is served, and whole; if not, the run begins anew with restoring it. */
@@ -418,13 +379,15 @@ class Runner {
         if (extent === 'all') this.#lastScanMs = this.#clock.monotonicMs();
       }
       if (this.#connection !== undefined) {
-        this.#judgeReplaced(this.#connection);
-        waitMs = Math.min(waitMs, await this.#agent.cycle(this.#connection, this.#stop.signal));
-        if (!this.#agent.isLate) this.#guards.forgetUnused();
+        waitMs = Math.min(waitMs, await this.#cycle(this.#connection));
       }
       this.#noteFailure(undefined);
       this.#awayError = undefined;
     } catch (error) {
+      if (error instanceof BeginAnew) {
+        this.#again = 'forgotten';
+        return 0;
+      }
       if (this.#signal.aborted) return 0;
       if (error instanceof ConfigError) throw error;
       if (!(error instanceof AgentError) && codeOf(error) === undefined) throw error;
@@ -438,6 +401,14 @@ class Runner {
     if (this.#agent.settling) waitMs = Math.min(waitMs, SETTLE_LOOK_MS);
     waitMs = Math.min(waitMs, this.#writeStatus(false));
     return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#o.rescanMs - this.#clock.monotonicMs()));
+  }
+
+  async #cycle(connection: Connection): Promise<number> {
+    const { signal } = this.#stop;
+    if (!(await this.#storeGuards.pass(connection, signal))) return Infinity;
+    const waitMs = await this.#agent.cycle(connection, signal);
+    if (!this.#agent.isLate) this.#guards.forgetUnused();
+    return waitMs;
   }
 
   /** A failure that repeats is logged when it comes and when it goes. */

@@ -186,8 +186,18 @@ describe('outages', () => {
       await agent.rescanned(1);
       expect(publishedTree(dir)).to.deep.equal(before);
       await writeKeys(volume.store, saved);
-      await agent.ready();
+      const { guards } = await agent.until('the guard trips', (status) => status.guards.length > 0);
+      expect(guards[0]?.reason).to.match(/^the store went back from revision \d+ to \d+/);
+      expect(publishedTree(dir)).to.deep.equal(before);
+      expect((await runCommand(['accept', dir, guards[0]?.id ?? ''])).code).to.equal(0);
       await untilRead(agent, 'c', 'c\n');
+      await agent.ready();
+      // What the store lost with its history is nobody's removal.
+      expect(read('d/own')).to.equal('own\n');
+      await agent.until('the copy is pushed', ({ parked, unadopted }) => {
+        return parked.length === 0 && unadopted.includes('d/own');
+      });
+      expect((await runCommand(['ls', '-R', volume.url, '/.conflicts'])).stdout).to.match(/\/c$/m);
       writeFileSync(join(dir, 'a'), 'after the restore\n');
       await untilInVolume('a', 'after the restore\n');
     });
