@@ -6,14 +6,7 @@ import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { ConflictPolicy } from '../reconcile/conflict.ts';
-import {
-  parentOf,
-  type Entry,
-  type FileEntry,
-  type Path,
-  type SpecialEntry,
-  type SymlinkEntry,
-} from '../reconcile/entry.ts';
+import { parentOf, type Entry, type Path, type SpecialEntry } from '../reconcile/entry.ts';
 import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import type { Abilities } from './abilities.ts';
@@ -34,6 +27,7 @@ import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
+import { Losers } from './losers.ts';
 import { Merger } from './merger.ts';
 import { isBusyBelow, type Extent, type Look } from './look.ts';
 import { MassDelete } from './mass-delete.ts';
@@ -91,9 +85,11 @@ export class Agent {
   readonly #remoteDirty = new Map<Path, bigint>();
   readonly #outbox: Outbox;
   readonly #cache: AncestorCache;
+  #remote: Remote | undefined;
   readonly #merger: Merger;
   readonly #displaced: DisplacedInodes;
   readonly #massDelete: MassDelete;
+  readonly #losers: Losers;
   readonly #firstStart: boolean;
   #mode: 'two-way' | 'pull';
   #epoch = 0;
@@ -109,10 +105,11 @@ export class Agent {
     const { fs, layout, clock, excluded, settleMs, keepMs, ledger, agentId, subdir, abilities } = options;
     this.#scanner = new Scanner({ fs, layout, clock, excluded, settleMs, keepMs, abilities });
     this.local = new Local(ledger, excluded, abilities.held);
-    this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir });
+    this.parked = new Parked({ fs, layout, ledger, clock, agentId, subdir, volume: () => this.#remote });
     this.#cache = new AncestorCache({ fs, layout, ledger, limitBytes: options.ancestorCacheBytes });
     const localAt = (path: Path): ByteString | undefined => this.#localAt(path);
     this.#merger = new Merger({ fs, layout, cache: this.#cache, subdir, localAt });
+    this.#losers = new Losers({ local: this.local, parked: this.parked, localAt });
     const onStale = (path: Path): void => this.#noteRemote(path, ledger.state.revision);
     const onEnd = (): void => this.onWake();
     const { local, parked } = this;
@@ -220,6 +217,7 @@ export class Agent {
   async cycle(connection: Connection, signal: AbortSignal): Promise<number> {
     const { remote } = connection;
     this.#isLate = true;
+    this.#remote = remote;
     const before = remote.revision === 0n ? this.#o.ledger.state.revision : remote.revision;
     const advanced = await remote.advance(signal);
     let waitMs = Infinity;
@@ -231,7 +229,7 @@ export class Agent {
     // Nothing is reconciled before the remote tree has our own last transaction.
     if (remote.revision < this.#outbox.ownRevision) return waitMs;
     this.#outbox.finishInterrupted(remote);
-    this.#parkLosers(remote.revision);
+    this.#losers.parkLate(remote.revision);
     waitMs = Math.min(waitMs, await this.#parkLate(remote, signal));
     const sinceFlipMs = this.#o.clock.monotonicMs() - this.#lastFlipMs;
     const plan = await this.#decide(connection, signal);
@@ -263,32 +261,12 @@ export class Agent {
     return found ?? (active === undefined ? undefined : this.#o.layout.inTree(active, path));
   }
 
-  #parkLosers(revision: bigint): void {
-    const losers = this.local.losers;
-    this.local.losers = [];
-    for (const { path, slot, source } of losers) {
-      debug('late edit of %s at %s', escapeBytes(path), escapeBytes(source));
-      const { mode, uid, gid, mtimeNs, size } = slot.signature;
-      const entry = {
-        type: 'file',
-        ino: 0n,
-        mode,
-        uid,
-        gid,
-        mtimeNs,
-        size,
-        digest: slot.digest,
-        nlink: 1,
-      } as const;
-      this.parked.park(path, entry, source, revision, 'written over a version that had been replaced');
-    }
-  }
-
   /** What mounts wrote to files that our pushes had replaced or removed. Returns when to look again (milliseconds). */
   async #parkLate(remote: Remote, signal: AbortSignal): Promise<number> {
     const { late, waitMs } = await this.#displaced.collect(remote, signal);
+    const reason = 'written by a mount after it was replaced';
     for (const { path, entry, staged } of late)
-      this.parked.park(path, entry, staged.path, remote.revision, 'written by a mount after it was replaced');
+      this.parked.park({ path, entry, source: staged.path, revision: remote.revision, reason });
     return waitMs;
   }
 
@@ -384,7 +362,7 @@ export class Agent {
       toRemote = toRemote.filter(({ new: local }) => local !== undefined);
       if (changes.length === 0) return 'again';
     }
-    toRemote = await this.#keepRemoteLosers(plan, toRemote, remote, signal);
+    toRemote = await this.#losers.parkRemote(plan, toRemote, remote, signal);
     // Nothing was published by this state; a tree of a state that was lost may be there.
     const first = state.revision === 0n;
     if (!first && changes.length === 0 && this.local.adoptions.size === 0) return toRemote;
@@ -395,7 +373,7 @@ export class Agent {
     const links = new LinkSources(state, layout, items, (ino) => remote.pathsOf(ino));
     const wanted = contentsToStage(items, (item) => links.find(item) !== undefined);
     await remote.stage.stage(wanted, remote.head, signal);
-    this.#parkConflicts(plan, undone, remote.revision);
+    this.#losers.parkLocal(plan, undone, remote.revision);
 
     const request = new Map<Path, Wanted | undefined>();
     const ancestor: [Path, AncestorEntry | null][] = [];
@@ -548,71 +526,6 @@ export class Agent {
     return left;
   }
 
-  #parkConflicts(plan: Reconciled, undone: readonly Change[], revision: bigint): void {
-    const lost = new Set<bigint>();
-    const park = (path: Path, entry: Entry | undefined, reason: string): void => {
-      const disk = this.local.diskInode(path);
-      // A file with several names has lost once, not once a name.
-      if (disk !== undefined && lost.has(disk)) return;
-      if (disk !== undefined) lost.add(disk);
-      this.#park(path, entry, revision, reason);
-    };
-    for (const { path, local, remote, winner } of plan.conflicts) {
-      if (winner === 'remote') park(path, local, 'changed here and in the volume');
-      else if (remote === undefined)
-        log('warn', 'conflict decided', {
-          path,
-          reason: 'changed here, removed in the volume: the change stays',
-        });
-    }
-    for (const { path, old } of undone) park(path, old, 'local edits are not pushed in this mode');
-  }
-
-  #park(path: Path, entry: Entry | undefined, revision: bigint, reason: string): void {
-    const source = this.#localAt(path);
-    if (isKept(entry) && source !== undefined) this.parked.park(path, entry, source, revision, reason);
-  }
-
-  /**
-   * The volume's versions that lose to local ones are parked before those are pushed. Returns the changes without those
-   * whose loser could not be read.
-   */
-  async #keepRemoteLosers(
-    plan: Reconciled,
-    toRemote: readonly Change[],
-    remote: Remote,
-    signal: AbortSignal,
-  ): Promise<readonly Change[]> {
-    const lost = plan.conflicts.flatMap(({ path, remote: loser, winner }) =>
-      winner === 'local' && isKept(loser) && !this.parked.has(path, loser) ? [{ path, loser }] : [],
-    );
-    if (lost.length === 0) return toRemote;
-    const items = lost.map(({ path }) => ({ path, entry: remote.tree.get(path) }));
-    await remote.stage.stage(
-      contentsToStage(items, () => false),
-      remote.head,
-      signal,
-    );
-    const unread = new Set<Path>();
-    for (const { path, loser } of lost) {
-      const entry = remote.tree.get(path);
-      const key = entry?.type === 'file' ? (entry.contentKey ?? '') : '';
-      const staged =
-        loser.type === 'file' ? remote.stage.stagedFile({ ino: loser.ino, key })?.path : loser.target;
-      if (staged === undefined) unread.add(path);
-      else
-        this.parked.park(
-          path,
-          loser,
-          staged,
-          remote.revision,
-          'changed here and in the volume: the version of this directory stays',
-          'remote',
-        );
-    }
-    return toRemote.filter(({ path }) => !unread.has(path));
-  }
-
   #setProblem(path: Path, reason: string | undefined): void {
     if (this.problems.get(path) === reason) return;
     if (reason === undefined) this.problems.delete(path);
@@ -621,11 +534,6 @@ export class Agent {
       log('warn', 'problem', { path, reason });
     }
   }
-}
-
-/** Whether there is a content to keep. */
-function isKept(entry: Entry | undefined): entry is FileEntry | SymlinkEntry {
-  return entry?.type === 'file' || entry?.type === 'symlink';
 }
 
 function describeLook(look: Look): string {

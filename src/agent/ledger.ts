@@ -50,6 +50,15 @@ export interface ParkedRecord {
   readonly reason: string;
   /** The volume's version, which loses to a local one: it is kept before that is pushed. Absent: the local version. */
   readonly side?: 'remote';
+  /** When it lost; nanoseconds since the epoch. */
+  readonly timeNs?: bigint;
+  /** Revision that was published then. */
+  readonly base?: bigint;
+  readonly versions?: {
+    readonly ancestor: Entry | null;
+    readonly local: Entry | null;
+    readonly remote: Entry | null;
+  };
 }
 
 type Pairs<T> = readonly (readonly [Path, T | null])[];

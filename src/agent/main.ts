@@ -34,11 +34,17 @@ const EXIT_OF_CODE: Readonly<Record<string, number>> = {
 };
 
 async function main(args: readonly string[]): Promise<number> {
-  const verb = VERBS.find(({ name }) => name === args[0]);
-  if (verb !== undefined) return runVerb(verb, args.slice(1));
+  const verb = VERBS.find(({ name }) => name === args.slice(0, wordsOf(name)).join(' '));
+  if (verb !== undefined) return runVerb(verb, args.slice(wordsOf(verb.name)));
+  const family = VERBS.filter(({ name }) => name.startsWith(`${args[0]} `));
+  if (family.length > 0) throw new ConfigError(`one of: ${family.map(({ usage }) => usage).join(', ')}`);
   if (args[0] === 'status') return runStatus(args.slice(1));
   if (args[0] === 'accept') return runAccept(args.slice(1));
   return runAgent(args);
+}
+
+function wordsOf(verb: string): number {
+  return verb.split(' ').length;
 }
 
 function parser(args: readonly string[], usage: string): Argv {

@@ -329,12 +329,16 @@ export class Outbox {
   async #pushCopies(connection: Connection, signal: AbortSignal): Promise<void> {
     const copies = this.#o.parked.pushes(this.#o.held.owners ? undefined : connection.remote.rootOwner);
     if (copies.length === 0) return;
-    const names = new Map(copies.map(({ name, change }) => [change.path, name]));
+    const names = new Map(copies.map(({ name, copy }) => [copy.path, name]));
+    const records = new Map(copies.map(({ record, recordBytes }) => [record.path, recordBytes]));
     const { changes } = await this.#pusherFor(connection).push(
-      copies.map(({ change }) => change),
+      copies.flatMap(({ copy, record }) => [copy, record]),
       {
         live: { index: connection.remote.index, revision: () => connection.remote.head },
         read: (change, offset, length) => {
+          const record = records.get(change.path);
+          if (record !== undefined)
+            return Promise.resolve(record.subarray(Number(offset), Number(offset) + length));
           const name = names.get(change.path);
           return Promise.resolve(this.#readAt(`${this.#o.layout.parked}/${name}`, offset, length));
         },
@@ -346,9 +350,26 @@ export class Outbox {
       const { path } = outcome.change;
       const name = names.get(path);
       if (name === undefined) continue;
-      if (outcome.outcome === 'committed') this.#o.parked.release(name, path);
-      else if (outcome.outcome === 'refused') this.#o.parked.refuse(name, outcome.reason);
-      else this.#pausePush(PUSH_PAUSE_MAX_MS);
+      const { parked } = this.#o;
+      switch (outcome.outcome) {
+        case 'committed':
+          parked.release(name, path, outcome.revision);
+          break;
+        case 'refused':
+          parked.refuse(name, outcome.reason);
+          break;
+        case 'stale':
+          parked.noteStale(name, outcome.reason);
+          this.#pausePush(PUSH_PAUSE_MS);
+          break;
+        case 'changed':
+          parked.readAgain(name);
+          this.#pausePush(PUSH_PAUSE_MS);
+          break;
+        case 'lost':
+          this.#pausePush(PUSH_PAUSE_MS);
+          break;
+      }
     }
   }
 

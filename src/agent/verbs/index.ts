@@ -6,6 +6,7 @@ import type { Options } from 'yargs';
 import { ConfigError } from '../error.ts';
 import { cat } from './cat.ts';
 import { parseDuration } from '../options.ts';
+import { conflictsDrop, conflictsLs, conflictsShow, conflictsTake } from './conflicts.ts';
 import { bytesOfText, type VerbContext } from './context.ts';
 import { format } from './format.ts';
 import { fsck } from './fsck.ts';
@@ -16,6 +17,7 @@ import { put } from './put.ts';
 import { rm } from './rm.ts';
 
 export interface Verb {
+  /** One word, or two: `conflicts ls`. */
   readonly name: string;
   readonly usage: string;
   readonly help: string;
@@ -141,6 +143,41 @@ export const VERBS: readonly Verb[] = [
     options: { recursive: { ...recursive, alias: 'r' } },
     run: (context, [path = ''], options) =>
       rm(context, { path: bytesOfText(path), recursive: options['recursive'] === true }),
+  },
+  {
+    name: 'conflicts ls',
+    usage: 'conflicts ls META-URL',
+    help: 'List what lost where two sides changed a file.',
+    arguments: { least: 0, most: 0 },
+    options: { json: { type: 'boolean', default: false, describe: 'One JSON object a line.' } },
+    run: (context, _args, options) => conflictsLs(context, { json: options['json'] === true }),
+  },
+  {
+    name: 'conflicts show',
+    usage: 'conflicts show META-URL ID|PATH',
+    help: 'Show one: who, when, why, and the difference.',
+    arguments: { least: 1, most: 1 },
+    options: { json: { type: 'boolean', default: false, describe: 'One JSON object.' } },
+    run: (context, [which = ''], options) =>
+      conflictsShow(context, { which: bytesOfText(which), json: options['json'] === true }),
+  },
+  {
+    name: 'conflicts take',
+    usage: 'conflicts take META-URL ID SIDE|FILE',
+    help: 'Put local, remote or a FILE in place, end the conflict.',
+    arguments: { least: 2, most: 2 },
+    options: {},
+    run: (context, [which = '', take = '']) =>
+      conflictsTake(context, { which: bytesOfText(which), take: bytesOfText(take) }),
+  },
+  {
+    name: 'conflicts drop',
+    usage: 'conflicts drop META-URL ID...|--all',
+    help: 'Remove copies; what is in place stays.',
+    arguments: { least: 0, most: 1000 },
+    options: { all: { type: 'boolean', default: false, describe: 'All that there are now.' } },
+    run: (context, args, options) =>
+      conflictsDrop(context, { which: args.map(bytesOfText), all: options['all'] === true }),
   },
   {
     name: 'fsck',

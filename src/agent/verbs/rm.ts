@@ -54,7 +54,8 @@ async function removeFrom(
   return EXIT.failed;
 }
 
-async function removal(tree: VolumeTree, node: VolumeNode): Promise<PushChange> {
+/** The change that removes what a name leads to. */
+export async function removal(tree: VolumeTree, node: VolumeNode): Promise<PushChange> {
   const target = node.type === 'symlink' && node.attr !== undefined ? await tree.target(node) : '';
   const { uid, gid } = { uid: 0, gid: 0 };
   // A name that leads nowhere is refused by the planner, which says so.
