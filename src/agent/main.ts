@@ -19,7 +19,7 @@ import { run } from './run.ts';
 import { accept } from './verbs/accept.ts';
 import { bytesOfText, type VerbContext } from './verbs/context.ts';
 import { VERBS, type Verb } from './verbs/index.ts';
-import { systemPorts } from './system.ts';
+import { systemPorts, type Watcher } from './system.ts';
 import { status } from './verbs/status.ts';
 
 /** Where a pod's termination message is read from (design 3.1). */
@@ -158,7 +158,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
       timeoutMs: values.durationMs('timeout'),
       accept: values.list('accept'),
     },
-    systemPorts,
+    systemPorts(values.text('watcher') as Watcher),
     untilTerminated(),
   );
   conclude(result.sentence);

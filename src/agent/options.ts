@@ -93,6 +93,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     default: '5s',
     help: 'How often the whole of DIR is looked at; events are only hints.',
   }),
+  option('watcher', {
+    type: 'string',
+    default: 'directories',
+    choices: ['directories', 'chokidar', 'none'],
+    help: 'What hints at changes of DIR: a plain watch on each directory, the package chokidar, or nothing (then --rescan alone finds them).',
+  }),
   option('keep', {
     type: 'duration',
     default: '10m',

@@ -220,8 +220,11 @@ export interface FsPort {
 
 /** Hints that something changed below a directory. A hint may be late, doubled or missing: the scan is the truth. */
 export interface WatchPort {
-  /** `onHint` gets the directory (absolute byte string) to look at, or `undefined` for "anywhere", as when the watches stand at last. */
-  start(onHint: (dir: ByteString | undefined) => void, onError: (error: Error) => void): void;
+  /**
+   * `onHint` gets the directory (absolute byte string) to look at, or `undefined` for "anywhere", as when the watches stand
+   * at last. `onError` is told why something is not watched, and `undefined` once all is.
+   */
+  start(onHint: (dir: ByteString | undefined) => void, onError: (error: Error | undefined) => void): void;
   close(): Promise<void>;
 }
 

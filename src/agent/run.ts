@@ -9,12 +9,12 @@ import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from '
 import { createFilter, isReservedTop } from './filter.ts';
 import { pathFromText } from './fs.ts';
 import { acceptTrip, Guards, isTripId } from './guards.ts';
+import { Hints } from './hints.ts';
 import { layoutOf, type Layout } from './layout.ts';
 import type { Ledger, LedgerState } from './ledger.ts';
-import type { Extent } from './look.ts';
 import { log } from './log.ts';
 import type { Connection } from './outbox.ts';
-import type { Clock, EtcdStore, Ports, WatchPort } from './ports.ts';
+import type { Clock, EtcdStore, Ports } from './ports.ts';
 import { openState, type OpenState } from './recover.ts';
 import { Remote } from './remote.ts';
 import { identityOf, whyReplaced, type Identity } from './restore.ts';
@@ -122,16 +122,13 @@ class Runner {
   readonly #agent: Agent;
   readonly #subdir: readonly ByteString[];
   readonly #hidden: (path: Path) => boolean;
-  readonly #hints = new Set<Path>();
-  #everywhere = true;
-  #watch: WatchPort | undefined;
+  readonly #hints: Hints;
   #connection: Connection | undefined;
   #connecting: Promise<void> | undefined;
   #fatal: Error | undefined;
   #storeError: string | undefined;
   #wake: (() => void) | undefined;
   #awake = false;
-  readonly #watchErrors = new Set<string>();
   #failure: string | undefined;
   /** Why the last turn could not read a store, though the volume is followed: its data may be in another one. */
   #awayError: string | undefined;
@@ -201,12 +198,18 @@ class Runner {
       once,
       rescanMs,
     });
+    this.#hints = new Hints({
+      watch: ports.openWatch(layout.root, layout.state),
+      layout,
+      rescanMs,
+      onHint: () => this.#wakeUp(),
+    });
     this.#agent.onWake = () => this.#wakeUp();
     this.#signal.addEventListener('abort', () => this.#wakeUp());
   }
 
   async run(): Promise<RunResult | Again> {
-    if (!this.#o.once) this.#startWatching();
+    if (!this.#o.once) this.#hints.start();
     this.#connecting = this.#connectAndFollow();
     this.#connecting.catch((error: unknown) => {
       if (this.#stop.signal.aborted) return;
@@ -240,7 +243,7 @@ class Runner {
   }
 
   async close(): Promise<void> {
-    await this.#watch?.close();
+    if (!this.#o.once) await this.#hints.close();
     this.#stop.abort();
     await this.#agent.idle();
     await Promise.all([this.#connection?.store.close(), this.#connection?.volume.close()]);
@@ -253,40 +256,6 @@ class Runner {
     const over = new AbortController();
     await Promise.race([this.#agent.idle(), this.#clock.sleep(GRACE_MS, over.signal).catch(() => undefined)]);
     over.abort();
-  }
-
-  #startWatching(): void {
-    this.#watch = this.#ports.openWatch(this.#layout.root, this.#layout.state);
-    this.#watch.start(
-      (dir) => this.#onHint(dir),
-      (error) => this.#onWatchError(error),
-    );
-  }
-
-  /** chokidar tells the same of every directory when a limit is reached: once is enough, the scan goes on. */
-  #onWatchError(error: Error): void {
-    const code = codeOf(error) ?? error.message;
-    if (this.#watchErrors.has(code)) return;
-    this.#watchErrors.add(code);
-    log('warn', 'watching files failed, changes are found by the scan', { reason: error.message });
-  }
-
-  #onHint(dir: ByteString | undefined): void {
-    const path = dir === undefined ? undefined : this.#viewPath(dir);
-    if (path === undefined) this.#everywhere = true;
-    else this.#hints.add(path);
-    this.#wakeUp();
-  }
-
-  /** A directory on disk as a directory of the view; both trees and the top are looked at together. */
-  #viewPath(dir: ByteString): Path | undefined {
-    if (dir === this.#layout.root) return '';
-    for (const tree of ['a', 'b'] as const) {
-      const at = this.#layout.tree(tree);
-      if (dir === at) return '';
-      if (dir.startsWith(`${at}/`)) return dir.slice(at.length + 1);
-    }
-    return dir.startsWith(`${this.#layout.root}/`) ? '' : undefined;
   }
 
   /** Opens the volume, lists it and follows it; with a published tree there is no hurry, without one it is fatal when the volume cannot be used. */
@@ -368,15 +337,19 @@ class Runner {
   /** One turn of the loop; returns how long it may sleep (milliseconds). */
   async #turn(): Promise<number> {
     const nowMs = this.#clock.monotonicMs();
-    const due = this.#lastScanMs + this.#o.rescanMs <= nowMs;
-    let waitMs = this.#o.rescanMs;
+    const { rescanMs } = this.#hints;
+    const due = this.#lastScanMs + rescanMs <= nowMs;
+    let waitMs = rescanMs;
     if (!this.#isDirectoryWhole(undefined)) return 0;
     try {
-      const extent = this.#takeExtent(due);
+      const extent = this.#hints.take(due, this.#agent.settling);
       if (extent !== undefined) {
         await this.#agent.look(extent);
         if (!this.#isDirectoryWhole(this.#agent.damage)) return 0;
-        if (extent === 'all') this.#lastScanMs = this.#clock.monotonicMs();
+        if (extent === 'all') {
+          this.#lastScanMs = this.#clock.monotonicMs();
+          this.#hints.looked(this.#lastScanMs - nowMs);
+        }
       }
       if (this.#connection !== undefined) {
         waitMs = Math.min(waitMs, await this.#cycle(this.#connection));
@@ -392,7 +365,7 @@ class Runner {
       if (error instanceof ConfigError) throw error;
       if (!(error instanceof AgentError) && codeOf(error) === undefined) throw error;
       // The store or the disk failed: the published tree stays, and a later turn tries again.
-      this.#everywhere = true;
+      this.#hints.everywhere();
       this.#noteFailure(error instanceof Error ? error.message : String(error));
       this.#awayError = error instanceof UnavailableError ? error.message : undefined;
       await this.#clock.sleep(FAILED_PAUSE_MS, this.#signal).catch(() => undefined);
@@ -400,7 +373,7 @@ class Runner {
     if (this.#guards.tripped.length > 0) waitMs = Math.min(waitMs, ACCEPT_MS);
     if (this.#agent.settling) waitMs = Math.min(waitMs, SETTLE_LOOK_MS);
     waitMs = Math.min(waitMs, this.#writeStatus(false));
-    return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#o.rescanMs - this.#clock.monotonicMs()));
+    return Math.min(waitMs, Math.max(0, this.#lastScanMs + this.#hints.rescanMs - this.#clock.monotonicMs()));
   }
 
   async #cycle(connection: Connection): Promise<number> {
@@ -419,15 +392,6 @@ class Runner {
     else log('warn', 'turn failed', { reason });
   }
 
-  #takeExtent(due: boolean): Extent | undefined {
-    const all = due || this.#everywhere;
-    const hints = new Set(this.#hints);
-    this.#hints.clear();
-    this.#everywhere = false;
-    if (all) return 'all';
-    return hints.size > 0 || this.#agent.settling ? hints : undefined;
-  }
-
   #wakeUp(): void {
     this.#awake = true;
     this.#wake?.();
@@ -442,7 +406,7 @@ class Runner {
     }
     this.#awake = false;
     // Remote news is published at once; hints come in bursts.
-    if (this.#hints.size > 0 && !this.#signal.aborted) await this.#clock.sleep(HINT_MS);
+    if (this.#hints.isHinted && !this.#signal.aborted) await this.#clock.sleep(HINT_MS);
   }
 
   #facts(): EndFacts {
@@ -453,7 +417,12 @@ class Runner {
 
   #writeStatus(force: boolean): number {
     const storeError = this.#storeError ?? this.#awayError;
-    const loop = { connection: this.#connection, storeError, lastScanMs: this.#lastScanMs };
+    const loop = {
+      connection: this.#connection,
+      storeError,
+      lastScanMs: this.#lastScanMs,
+      watchProblem: this.#hints.problem,
+    };
     return this.#status.write(loop, force);
   }
 }

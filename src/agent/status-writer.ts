@@ -31,6 +31,8 @@ export interface LoopFacts {
   readonly connection: Connection | undefined;
   /** What went wrong last with the store. */
   readonly storeError: string | undefined;
+  /** Why not all of DIR is watched. */
+  readonly watchProblem: string | undefined;
   /** On the clock that never jumps; -Infinity before the first look. */
   readonly lastScanMs: number;
 }
@@ -68,7 +70,7 @@ export class StatusWriter {
     return Infinity;
   }
 
-  #facts({ connection, storeError }: LoopFacts): Omit<Status, 'time' | 'lastScan'> {
+  #facts({ connection, storeError, watchProblem }: LoopFacts): Omit<Status, 'time' | 'lastScan'> {
     const { ledger, guards, agent, once } = this.#o;
     const { state } = ledger;
     const { remote, volume } = connection ?? {};
@@ -87,7 +89,7 @@ export class StatusWriter {
       pendingEdits: agent.pendingEdits,
       parked: [...state.parked.values()].map(({ path }) => escapeBytes(path)),
       unadopted: [...state.unadopted].map(escapeBytes),
-      problems: problemsOf(agent, connection),
+      problems: problemsOf(agent, connection, watchProblem),
       guards: guards.tripped,
       trips: Object.fromEntries(guards.counts),
       ...(cut === undefined ? {} : { cutPush: { revision: String(cut.revision), steps: cut.steps } }),
@@ -96,8 +98,13 @@ export class StatusWriter {
   }
 }
 
-/** The problems of both sides, by escaped path. */
-export function problemsOf(agent: Agent, connection: Connection | undefined): Record<string, string> {
-  const remote = connection?.remote.problems ?? new Map<string, string>();
-  return describeProblems([...remote, ...agent.allProblems()]);
+/** The problems of both sides, by escaped path; that of the whole directory is at the empty path. */
+export function problemsOf(
+  agent: Agent,
+  connection: Connection | undefined,
+  whole?: string,
+): Record<string, string> {
+  const problems = new Map([...(connection?.remote.problems ?? []), ...agent.allProblems()]);
+  if (whole !== undefined) problems.set('', [problems.get(''), whole].filter(Boolean).join('; '));
+  return describeProblems(problems);
 }

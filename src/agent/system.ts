@@ -1,16 +1,38 @@
 /** The real world as the ports of a run. */
 
+import type { ByteString } from '../codec/kv.ts';
 import { systemClock } from './clock.ts';
+import { DirectoryWatch } from './directory-watch.ts';
 import { etcdStore } from './etcd.ts';
 import { nodeFs } from './fs.ts';
 import { ChokidarWatch } from './local-watch.ts';
 import { acquireLock } from './lock.ts';
-import type { Ports } from './ports.ts';
+import type { Ports, WatchPort } from './ports.ts';
 
-export const systemPorts: Ports = {
-  fs: nodeFs,
-  clock: systemClock,
-  openStore: (address) => etcdStore(address, systemClock),
-  openWatch: (root, stateDir) => new ChokidarWatch(root, stateDir),
-  lock: async (stateDir) => acquireLock(nodeFs, stateDir),
-};
+/** What hints at changes of DIR. */
+export const WATCHERS = ['directories', 'chokidar', 'none'] as const;
+
+export type Watcher = (typeof WATCHERS)[number];
+
+const NO_WATCH: WatchPort = { start: () => undefined, close: async () => undefined };
+
+export function systemPorts(watcher: Watcher): Ports {
+  return {
+    fs: nodeFs,
+    clock: systemClock,
+    openStore: (address) => etcdStore(address, systemClock),
+    openWatch: (root, stateDir) => openWatch(watcher, root, stateDir),
+    lock: async (stateDir) => acquireLock(nodeFs, stateDir),
+  };
+}
+
+function openWatch(watcher: Watcher, root: ByteString, stateDir: ByteString): WatchPort {
+  switch (watcher) {
+    case 'directories':
+      return new DirectoryWatch(root, stateDir);
+    case 'chokidar':
+      return new ChokidarWatch(root, stateDir);
+    case 'none':
+      return NO_WATCH;
+  }
+}

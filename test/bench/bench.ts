@@ -5,9 +5,11 @@ import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Agent, runCommand, startAgent } from '../support/agent.ts';
+import { WATCHERS } from '../../src/agent/system.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { EDITED, measureEdits } from './edits.ts';
+import { measureWatchers, type WatcherCost } from './watchers.ts';
 import { cpuSeconds, quantile, residentMiB } from './samples.ts';
 
 /** Two flips are at least this far apart, and the edits further. */
@@ -42,6 +44,7 @@ interface Seeded {
 }
 
 interface Results {
+  readonly watchers: readonly WatcherCost[];
   readonly small: Followed;
   readonly large: Followed;
   readonly seed: Seeded;
@@ -157,6 +160,13 @@ const ROWS: readonly Row[] = [
   [`  CPU in ${IDLE_MS / 1000} s`, ({ small }) => `${small.idleCpuSeconds.toFixed(2)} s`],
   [`idle, ${LARGE.files} files: RSS`, ({ large }) => `${large.restMiB.toFixed(0)} MiB`],
   [`  CPU in ${IDLE_MS / 1000} s`, ({ large }) => `${large.idleCpuSeconds.toFixed(2)} s`],
+  ...WATCHERS.map((watcher): Row => [
+    `  RSS and kernel watches with --watcher ${watcher}`,
+    ({ watchers }) => {
+      const { restMiB = 0, watches = 0 } = watchers.find((cost) => cost.watcher === watcher) ?? {};
+      return `${restMiB.toFixed(0)} MiB, ${watches}`;
+    },
+  ]),
 ];
 
 function table(places: readonly Place[], results: readonly Results[]): string {
@@ -200,6 +210,7 @@ async function main(): Promise<void> {
         seed: await seed(place, seeded),
         small: await follow(place, small, SMALL.files, SMALL.edits),
         large: await follow(place, large, LARGE.files, LARGE.edits),
+        watchers: await measureWatchers(large.url, place.parent),
       });
     }
     process.stdout.write(

@@ -45,15 +45,21 @@ export class Agent {
   readonly #ended: Promise<unknown>;
   #stderr = '';
 
-  /** Starts it; `ready` waits until it serves. Options are those of the command line. */
+  /**
+   * Starts it; `ready` waits until it serves. Options are those of the command line. `within` is a command that becomes the
+   * one that is given to it.
+   */
   constructor(
     metaUrl: string,
     dir: string,
     options: readonly string[] = [],
     env: Readonly<Record<string, string>> = {},
+    within: readonly string[] = [],
   ) {
     this.dir = dir;
-    this.#child = spawn(process.execPath, [builtMain(), '--watch', ...options, metaUrl, dir], {
+    const own = [process.execPath, builtMain(), '--watch', ...options, metaUrl, dir];
+    const [program = process.execPath, ...args] = [...within, ...own];
+    this.#child = spawn(program, args, {
       env: { ...process.env, ...env },
       stdio: ['ignore', 'ignore', 'pipe'],
     });
