@@ -39,6 +39,8 @@ export interface Layout {
   /** What a person has accepted and no guard has spent yet: empty files named by id. */
   readonly accept: ByteString;
   readonly ledger: ByteString;
+  /** How long the ledger was when it was last flushed. */
+  readonly mark: ByteString;
   readonly status: ByteString;
   tree(tree: TreeName): ByteString;
   inTree(tree: TreeName, path: Path): ByteString;
@@ -60,6 +62,7 @@ export function layoutOf(root: ByteString, stateDir?: ByteString): Layout {
     ancestor: `${state}/ancestor`,
     accept: `${state}/accept`,
     ledger: `${state}/ledger`,
+    mark: `${state}/ledger.mark`,
     status: `${state}/status.json`,
     tree,
     inTree: (name, path) => (path === '' ? tree(name) : `${tree(name)}/${path}`),

@@ -1,17 +1,20 @@
 /** The signatures of what we published, the last agreed tree, and the intents that recovery finishes: one append-only log. */
 
+import { randomUUID } from 'node:crypto';
+
 import type { ByteString } from '../codec/kv.ts';
 import { NOTHING_HELD, sameXattrs, type Held } from '../reconcile/attributes.ts';
 import type { Entry, Path } from '../reconcile/entry.ts';
-import { LocalError } from './error.ts';
+import { codeOf, ConfigError } from './error.ts';
 import type { Anchor } from './history.ts';
 import type { Layout, TreeName } from './layout.ts';
+import { encode, FORMAT, readLog, type Header, type ReadLog } from './ledger-log.ts';
+import { MarkFile, parseMark } from './ledger-mark.ts';
+import { log } from './log.ts';
 import type { FsPort } from './ports.ts';
 import type { Claimed } from './push-debris.ts';
 import { SlotTree, type Slot } from './slot.ts';
 
-/** Version of the log's format. */
-const FORMAT = 1;
 /** The log is rewritten once it is this much longer than at its last rewriting, and twice as long. */
 const COMPACT_SLACK_BYTES = 1 << 20;
 
@@ -65,7 +68,8 @@ type Pairs<T> = readonly (readonly [Path, T | null])[];
 
 /** One line of the log. Replaying all lines gives the state. */
 export type LedgerRecord =
-  | { readonly t: 'owner'; readonly format: number; readonly owner: StateOwner }
+  /** `format`: in logs of format 1. */
+  | { readonly t: 'owner'; readonly format?: number; readonly owner: StateOwner }
   /** The idle tree is about to hold these; written before the first of them gets a visible name. */
   | {
       readonly t: 'intent';
@@ -260,7 +264,7 @@ export class LedgerState {
 
   /** The state as few records. */
   *records(): Generator<LedgerRecord> {
-    if (this.owner !== undefined) yield { t: 'owner', format: FORMAT, owner: this.owner };
+    if (this.owner !== undefined) yield { t: 'owner', owner: this.owner };
     if (this.active !== undefined) {
       yield { t: 'commit', tree: this.active, revision: this.revision, slots: [], stale: [], ancestor: [] };
     }
@@ -400,76 +404,78 @@ export class LedgerState {
   }
 }
 
-/** A bigint in the log is a string of digits and a closing `n`; no other string of the log looks like that by chance, because strings that do are marked. */
-function encode(record: LedgerRecord): Uint8Array {
-  const text = JSON.stringify(record, (_key, value: unknown) => {
-    if (typeof value === 'bigint') return `${value}n`;
-    return typeof value === 'string' && /^'*-?\d+n$/.test(value) ? `'${value}` : value;
-  });
-  return new TextEncoder().encode(`${text}\n`);
-}
-
-function decode(line: string): LedgerRecord {
-  const record = JSON.parse(line, (_key, value: unknown) => {
-    if (typeof value !== 'string') return value;
-    if (/^-?\d+n$/.test(value)) return BigInt(value.slice(0, -1));
-    return /^'+-?\d+n$/.test(value) ? value.slice(1) : value;
-  }) as LedgerRecord | null;
-  if (typeof record?.t !== 'string') throw new TypeError('no record');
-  return record;
+/** What is known of the log file when it is opened. */
+interface Opened {
+  readonly header: Header;
+  readonly fd: number;
+  /** Bytes; 0: the header is not written yet. */
+  readonly length: number;
+  readonly lost?: string;
 }
 
 /** The log file and the state it folds to. One process at a time (the lock) has it open. */
 export class Ledger {
   readonly state: LedgerState;
+  /** Why the state of an earlier run was not used; `undefined` when there was none, or it was. */
+  readonly lost: string | undefined;
   readonly #fs: FsPort;
   readonly #layout: Layout;
+  readonly #mark: MarkFile;
+  #header: Header;
   #fd: number;
   #length: number;
   #compactedLength: number;
   /** The last append failed, and may have left a part of its line. */
   #isTorn = false;
 
-  private constructor(fs: FsPort, layout: Layout, state: LedgerState, fd: number, length: number) {
+  private constructor(fs: FsPort, layout: Layout, state: LedgerState, opened: Opened) {
     this.#fs = fs;
     this.#layout = layout;
     this.state = state;
-    this.#fd = fd;
-    this.#length = length;
-    this.#compactedLength = length;
+    this.lost = opened.lost;
+    this.#header = opened.header;
+    this.#fd = opened.fd;
+    this.#length = opened.length;
+    this.#compactedLength = opened.length;
+    this.#mark = new MarkFile(fs, layout.mark);
+  }
+
+  /** Throws ConfigError when the log is of a newer format or of another user: then nothing must be touched. */
+  static assertReadable(fs: FsPort, layout: Layout): void {
+    if (fs.lstat('ledger open', layout.ledger)?.type !== 'file') return;
+    const bytes = readOwn(fs, layout.ledger);
+    refuseNewer(readLog(bytes.subarray(0, bytes.indexOf(0x0a) + 1)), layout.ledger);
   }
 
   /**
-   * Reads the log. A torn last line (a crash while appending) is cut off. Throws LocalError when an earlier line is
-   * no record, or when the log is of a newer format: the caller decides about starting without state.
+   * Reads the log. A torn last line (a crash while appending) is cut off. A log that is damaged, shorter than it was, or of
+   * another directory is set aside as `ledger.lost`, and the state is empty. Throws ConfigError, and touches nothing,
+   * when the log is of a newer format or cannot be read.
    */
   static open(fs: FsPort, layout: Layout): Ledger {
+    const root = fs.lstat('ledger open', layout.root)?.ino ?? 0n;
+    const header: Header = { t: 'format', format: FORMAT, id: randomUUID(), root };
+    const read = readLedger(fs, layout, root);
     const state = new LedgerState();
-    const fd = fs.openAppend('ledger open', layout.ledger);
-    const bytes = readAll(fs, layout.ledger);
-    const end = bytes.lastIndexOf(0x0a) + 1;
-    const lines = new TextDecoder().decode(bytes.subarray(0, end)).split('\n').slice(0, -1);
-    for (const [index, line] of lines.entries()) {
-      let record: LedgerRecord;
-      try {
-        record = decode(line);
-      } catch (cause) {
-        fs.close('ledger close', fd);
-        throw new LocalError(`line ${index + 1} of the state file is not a record`, {
-          path: layout.ledger,
-          cause,
-        });
+    if (read.kind === 'lost') {
+      log('warn', 'state lost', { reason: read.reason });
+      if (fs.lstat('ledger open', layout.ledger) !== undefined) {
+        const lost = `${layout.ledger}.lost`;
+        if (fs.lstat('ledger lost', lost)?.type === 'file') fs.unlink('ledger lost', lost);
+        fs.rename('ledger lost', layout.ledger, lost);
       }
-      if (record.t === 'owner' && record.format > FORMAT) {
-        fs.close('ledger close', fd);
-        throw new LocalError(`the state file has format ${record.format}, newer than ${FORMAT}`, {
-          path: layout.ledger,
-        });
-      }
-      state.apply(record);
+      const fd = fs.openAppend('ledger open', layout.ledger);
+      return new Ledger(fs, layout, state, { header, fd, length: 0, lost: read.reason });
     }
-    if (end < bytes.length) fs.ftruncate('ledger cut', fd, BigInt(end));
-    return new Ledger(fs, layout, state, fd, end);
+    for (const record of read.records) state.apply(record);
+    const fd = fs.openAppend('ledger open', layout.ledger);
+    if (read.end < read.size) fs.ftruncate('ledger cut', fd, BigInt(read.end));
+    const ledger = new Ledger(fs, layout, state, { header: read.header ?? header, fd, length: read.end });
+    if (read.end > 0 && read.header?.format !== FORMAT) {
+      ledger.#compact();
+      log('info', 'state upgraded', { from: String(read.header?.format ?? 1), to: String(FORMAT) });
+    }
+    return ledger;
   }
 
   /**
@@ -481,7 +487,10 @@ export class Ledger {
       this.#append(encode(record));
       this.state.apply(record);
     }
-    if (sync) this.#fs.fsync('ledger sync', this.#fd);
+    if (sync) {
+      this.#fs.fsync('ledger sync', this.#fd);
+      this.#mark.write({ id: this.#header.id, length: this.#length });
+    }
     if (this.#length > 2 * this.#compactedLength + COMPACT_SLACK_BYTES) this.#compact();
   }
 
@@ -491,10 +500,12 @@ export class Ledger {
   }
 
   close(): void {
+    this.#mark.close();
     this.#fs.close('ledger close', this.#fd);
   }
 
-  #append(bytes: Uint8Array): void {
+  #append(line: Uint8Array): void {
+    const bytes = this.#length > 0 ? line : Buffer.concat([encode(this.#header), line]);
     if (this.#isTorn) this.#fs.ftruncate('ledger cut', this.#fd, BigInt(this.#length));
     // A full disk may take a part of the line: the next one must not continue it.
     this.#isTorn = true;
@@ -507,26 +518,29 @@ export class Ledger {
     const next: ByteString = `${this.#layout.ledger}.new`;
     // A disk that is full now may have room when the log has grown as much again.
     this.#compactedLength = this.#length;
+    const header = { ...this.#header, format: FORMAT, id: randomUUID() };
     let written: { readonly fd: number; readonly length: number };
     try {
-      written = this.#writeAfresh(next);
+      written = this.#writeAfresh(next, header);
     } catch {
       return;
     }
     const { fd, length } = written;
+    this.#header = header;
     this.#fs.close('ledger close', this.#fd);
     this.#fd = fd;
     this.#length = length;
     this.#compactedLength = length;
     this.#fs.syncDir('ledger replace', this.#layout.state);
+    this.#mark.write({ id: header.id, length });
   }
 
-  #writeAfresh(next: ByteString): { readonly fd: number; readonly length: number } {
+  #writeAfresh(next: ByteString, header: Header): { readonly fd: number; readonly length: number } {
     if (this.#fs.lstat('ledger new', next) !== undefined) this.#fs.unlink('ledger new', next);
     const fd = this.#fs.openAppend('ledger new', next);
     let length = 0;
     try {
-      for (const record of this.state.records()) {
+      for (const record of [header, ...this.state.records()]) {
         const bytes = encode(record);
         this.#fs.write('ledger new', fd, bytes);
         length += bytes.length;
@@ -538,6 +552,48 @@ export class Ledger {
       throw error;
     }
     return { fd, length };
+  }
+}
+
+/** Reads the log as far as it is worth anything. Throws ConfigError when it must not be touched. */
+function readLedger(
+  fs: FsPort,
+  layout: Layout,
+  root: bigint,
+): (Extract<ReadLog, { kind: 'log' }> & { readonly size: number }) | Extract<ReadLog, { kind: 'lost' }> {
+  const path = layout.ledger;
+  const stat = fs.lstat('ledger open', path);
+  if (stat !== undefined && stat.type !== 'file') return { kind: 'lost', reason: `it is a ${stat.type}` };
+  const mark = parseMark(readOwn(fs, layout.mark));
+  const bytes = readOwn(fs, path);
+  const read = refuseNewer(readLog(bytes), path);
+  if (read.kind === 'lost') return read;
+  const { header, end } = read;
+  if (header !== undefined && header.root !== root)
+    return { kind: 'lost', reason: 'it is of another directory' };
+  const isMarked = mark !== undefined && (header === undefined ? end === 0 : header.id === mark.id);
+  if (isMarked && end < mark.length)
+    return { kind: 'lost', reason: `it was cut: ${end} of at least ${mark.length} bytes` };
+  return { ...read, size: bytes.length };
+}
+
+function refuseNewer(read: ReadLog, path: ByteString): Exclude<ReadLog, { kind: 'newer' }> {
+  if (read.kind !== 'newer') return read;
+  const reason = `the state is of format ${read.format}, and this version knows formats up to ${FORMAT}: use a newer one`;
+  throw new ConfigError(reason, { path });
+}
+
+/** A file of ours; nothing when there is none. Throws ConfigError when it is another user's. */
+function readOwn(fs: FsPort, path: ByteString): Uint8Array {
+  try {
+    return readAll(fs, path);
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return new Uint8Array(0);
+    if (codeOf(error) !== 'EACCES' && codeOf(error) !== 'EPERM') throw error;
+    throw new ConfigError('the state is of another user: run init container and sidecar as the same one', {
+      path,
+      cause: error,
+    });
   }
 }
 

@@ -44,6 +44,7 @@ export async function openState(
   if (root === undefined)
     throw new ConfigError('the directory does not exist: make it first', { path: layout.root });
   if (root.type !== 'directory') throw new ConfigError('this is no directory', { path: layout.root });
+  Ledger.assertReadable(fs, layout);
   const isNew = fs.lstat('open', layout.state) === undefined;
   for (const dir of [layout.state, layout.stage, layout.kept, layout.parked, layout.accept])
     makeDirectory(fs, dir);
@@ -68,6 +69,7 @@ export async function openState(
     restoreTrees(fs, layout, ledger);
     recover({ fs, layout, ledger, clock });
     recoverLostState(fs, layout, ledger);
+    checkParked(fs, layout, ledger);
     return {
       ledger,
       assertOwner: () => {
@@ -213,6 +215,23 @@ function carriedIn(
     if (slot.type !== 'directory' && slot.signature.ino !== stat.ino) return [];
     return [[path, { ...slot, signature: signatureOf(stat) }]];
   });
+}
+
+/**
+ * Parked files and their records. A record without a file is of a copy that is in the volume. A file without a record is
+ * of a state that was lost, or of a crash between the two; nobody knows which, so it stays.
+ */
+function checkParked(fs: FsPort, layout: Layout, ledger: Ledger): void {
+  const { parked } = ledger.state;
+  const there = new Set(fs.readdir('check parked', layout.parked));
+  for (const name of there) {
+    if (!parked.has(name)) log('warn', 'parked file without record', { path: `${layout.parked}/${name}` });
+  }
+  for (const [name, { path }] of parked) {
+    if (there.has(name)) continue;
+    log('warn', 'parked file missing', { path });
+    ledger.write([{ t: 'parked', name, record: null }], false);
+  }
 }
 
 /**

@@ -30,7 +30,7 @@ export class StoreGuards {
     const { guards, ledger } = this.#o;
     const known = ledger.state.owner;
     if (known === undefined) {
-      ledger.write([{ t: 'owner', format: 1, owner }], true);
+      ledger.write([{ t: 'owner', owner }], true);
       return;
     }
     if (known.uuid === owner.uuid && known.subdir === owner.subdir) return;

@@ -130,7 +130,7 @@ export class ServedDirectory {
       layout,
     );
     if (state.ledger.state.owner === undefined)
-      state.ledger.write([{ t: 'owner', format: 1, owner: { uuid: 'of no volume', subdir: '' } }], false);
+      state.ledger.write([{ t: 'owner', owner: { uuid: 'of no volume', subdir: '' } }], false);
     const abilities = options.abilities ?? realAbilities(layout);
     return new ServedDirectory(root, layout, port, state, options.excluded ?? (() => false), abilities);
   }

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { expect } from 'chai';
 import fc from 'fast-check';
 
-import { codeOf, LocalError } from '../../../src/agent/error.ts';
+import { ConfigError } from '../../../src/agent/error.ts';
 import { layoutOf, type Layout } from '../../../src/agent/layout.ts';
 import { Ledger, LedgerState, type AncestorEntry, type LedgerRecord } from '../../../src/agent/ledger.ts';
 import type { Slot } from '../../../src/agent/slot.ts';
@@ -75,7 +75,6 @@ const name = fc.constantFrom('k1', 'k2', '5n');
 const record: fc.Arbitrary<LedgerRecord> = fc.oneof(
   fc.record({
     t: fc.constant('owner' as const),
-    format: fc.constant(1),
     owner: fc.record({ uuid: path, subdir: path }),
   }),
   fc.record({
@@ -188,7 +187,7 @@ describe('ledger', () => {
     ledger.write([{ t: 'unadopted', add: ['x'], remove: [] }], true);
     ledger.close();
     expect(reopened()).to.deep.equal({ ...(state as object), unadopted: ['x'] });
-    expect(fs.readdirSync(layout.state)).to.deep.equal(['ledger']);
+    expect(fs.readdirSync(layout.state)).to.deep.equal(['ledger', 'ledger.mark']);
   });
 
   it('goes on in the old file when there is no room for a new one', () => {
@@ -226,7 +225,9 @@ describe('ledger', () => {
   it('loses only the last line when that is torn anywhere', () => {
     write({ t: 'unadopted', add: ['a'], remove: [] });
     const whole = fs.readFileSync(layout.ledger);
-    write({ t: 'unadopted', add: ['caf\xc3\xa9', '12n'], remove: [] });
+    const ledger = Ledger.open(unflushedFs, layout);
+    ledger.write([{ t: 'unadopted', add: ['caf\xc3\xa9', '12n'], remove: [] }], false);
+    ledger.close();
     const both = fs.readFileSync(layout.ledger);
     for (let length = whole.length; length < both.length; length += 1) {
       fs.writeFileSync(layout.ledger, both.subarray(0, length));
@@ -238,35 +239,134 @@ describe('ledger', () => {
     expect(reopened()).to.have.property('unadopted').that.deep.equals(['a']);
   });
 
-  for (const [title, line] of [
-    ['no JSON', '{"t":"unadopted"'],
-    ['no object', '5'],
-    ['null', 'null'],
-    ['an object of another kind', '{"a":1}'],
-  ] as const) {
-    it(`is refused with ${title} in the middle`, () => {
-      write({ t: 'settled' });
-      fs.appendFileSync(layout.ledger, `${line}\n`);
-      write2(layout.ledger);
-      let caught: unknown;
-      try {
-        Ledger.open(unflushedFs, layout);
-      } catch (error) {
-        caught = error;
-      }
-      expect(caught).to.be.instanceOf(LocalError);
-      expect(caught).to.include({ message: 'line 2 of the state file is not a record', path: layout.ledger });
-      expect(codeOf(caught)).to.equal('ERR_LOCAL');
+  describe('that is not what it was', () => {
+    beforeEach(() => {
+      write({ t: 'unadopted', add: ['a'], remove: [] });
+      write({ t: 'unadopted', add: ['b'], remove: [] });
+      write({ t: 'mending', names: ['c'] });
     });
-  }
 
-  it('of a newer format is refused', () => {
-    write({ t: 'owner', format: 2, owner: { uuid: 'u', subdir: '' } });
-    expect(() => Ledger.open(unflushedFs, layout)).to.throw(LocalError, 'format 2, newer than 1');
+    /** It is empty now, what there was is set aside, and it goes on. */
+    function expectLost(reason: RegExp, content: Uint8Array | string | undefined): void {
+      const ledger = Ledger.open(unflushedFs, layout);
+      expect(ledger.lost).to.match(reason);
+      expect(contents(ledger.state)).to.deep.equal(contents(new LedgerState()));
+      ledger.write([{ t: 'unadopted', add: ['z'], remove: [] }], true);
+      ledger.close();
+      expect(reopened()).to.have.property('unadopted').that.deep.equals(['z']);
+      if (content !== undefined)
+        expect(fs.readFileSync(`${layout.ledger}.lost`)).to.deep.equal(Buffer.from(content));
+    }
+
+    for (const [title, line] of [
+      ['no JSON', '{"t":"unadopted"'],
+      ['no object', '5'],
+      ['null', 'null'],
+      ['an object of another kind', '{"a":1}'],
+    ] as const) {
+      it(`is lost with ${title} in the middle`, () => {
+        fs.appendFileSync(layout.ledger, `${line}\n{"t":"settled"}\n`);
+        expectLost(/^line 5 is no record$/, fs.readFileSync(layout.ledger));
+      });
+    }
+
+    it('is lost when it was cut, whatever the length', () => {
+      const [whole, mark] = [fs.readFileSync(layout.ledger), fs.readFileSync(layout.mark)];
+      for (let length = 0; length < whole.length; length += 1) {
+        fs.writeFileSync(layout.ledger, whole.subarray(0, length));
+        fs.writeFileSync(layout.mark, mark);
+        expectLost(/^it was cut/, whole.subarray(0, length));
+      }
+    });
+
+    it('is what it was when only the mark was lost, and is read without it', () => {
+      const whole = reopened();
+      for (const text of ['', 'no mark', '\0'.repeat(60)]) {
+        fs.writeFileSync(layout.mark, text);
+        expect(reopened()).to.deep.equal(whole);
+      }
+      fs.unlinkSync(layout.mark);
+      expect(reopened()).to.deep.equal(whole);
+    });
+
+    it('is lost when it holds nothing but zeros', () => {
+      const zeros = Buffer.alloc(fs.statSync(layout.ledger).size);
+      fs.writeFileSync(layout.ledger, zeros);
+      expectLost(/^it was cut/, zeros);
+    });
+
+    it('is lost when zeros are in it', () => {
+      const bytes = fs.readFileSync(layout.ledger);
+      bytes.fill(0, bytes.indexOf(0x0a) + 5, bytes.indexOf(0x0a) + 9);
+      fs.writeFileSync(layout.ledger, bytes);
+      expectLost(/^line 2 is no record$/, bytes);
+    });
+
+    it('is lost when it is something else', () => {
+      fs.writeFileSync(layout.ledger, 'server { listen 80; }\n');
+      expectLost(/^line 1 is no record$/, 'server { listen 80; }\n');
+      fs.unlinkSync(layout.ledger);
+      fs.mkdirSync(layout.ledger);
+      expectLost(/^it is a directory$/, undefined);
+    });
+
+    it('is lost when it is of another directory', () => {
+      const other = temporaryDirectory();
+      const there = layoutOf(other);
+      fs.cpSync(layout.state, there.state, { recursive: true });
+      const ledger = Ledger.open(unflushedFs, there);
+      ledger.close();
+      expect(ledger.lost).to.equal('it is of another directory');
+      removeTree(other);
+    });
+
+    it('is lost when another one was appended to it', () => {
+      const bytes = fs.readFileSync(layout.ledger);
+      fs.writeFileSync(layout.ledger, Buffer.concat([bytes, bytes]));
+      expectLost(/^line 5 is the first one of another log$/, Buffer.concat([bytes, bytes]));
+    });
+  });
+
+  it('of a newer format is refused and not touched', () => {
+    write({ t: 'settled' });
+    const text = fs.readFileSync(layout.ledger, 'utf8').replace('"format":2', '"format":3');
+    fs.writeFileSync(layout.ledger, `${text}{"t":"of the future"}\n{"torn`);
+    const before = [fs.readFileSync(layout.ledger), fs.statSync(layout.ledger, { bigint: true }).ctimeNs];
+    for (const open of [
+      (): unknown => Ledger.open(unflushedFs, layout),
+      (): unknown => Ledger.assertReadable(unflushedFs, layout),
+    ]) {
+      expect(open).to.throw(ConfigError, /format 3, .* up to 2: use a newer one/);
+    }
+    const after = [fs.readFileSync(layout.ledger), fs.statSync(layout.ledger, { bigint: true }).ctimeNs];
+    expect(after).to.deep.equal(before);
+  });
+
+  it('of format 1, as an agent wrote it, is upgraded', () => {
+    const recorded = new URL('../../fixtures/ledger-format-1.jsonl', import.meta.url);
+    fs.copyFileSync(recorded, layout.ledger);
+    const ledger = Ledger.open(unflushedFs, layout);
+    const before = contents(ledger.state);
+    ledger.close();
+    const { state } = ledger;
+    expect(state.owner?.uuid).to.equal('f37de561-ad6f-4e83-91fc-c270f0d2fb3e');
+    expect([state.active, state.revision]).to.deep.equal(['b', 10n]);
+    expect([...state.unadopted]).to.deep.equal(['before']);
+    expect([...state.ancestor.keys()].sort()).to.deep.equal(['a', 'd', 'd/12n', 'd/f', 'd/new', 'l']);
+    expect([...state.slots.entries()].map(([path]) => path).sort()).to.deep.equal([
+      'a',
+      'before',
+      'd',
+      'd/12n',
+      'd/f',
+      'd/new',
+      'l',
+    ]);
+    const [shown, agreed] = [state.slots.get('d/new'), state.ancestor.get('d/new')];
+    expect(shown?.type === 'file' && agreed?.type === 'file' && shown.digest === agreed.digest).to.equal(
+      true,
+    );
+    expect(fs.readFileSync(layout.ledger, 'utf8')).to.match(/^\{"t":"format","format":2,/);
+    expect(reopened()).to.deep.equal(before);
   });
 });
-
-/** One more good line. */
-function write2(file: string): void {
-  fs.appendFileSync(file, '{"t":"settled"}\n');
-}
