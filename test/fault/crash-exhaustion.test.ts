@@ -251,9 +251,7 @@ class World {
     this.#scenario = scenario;
     this.#dir = join(folder, name);
     this.#model = join(folder, `${name}-model`);
-    // What is there is found by the first look: another one would make the number of calls a matter of luck.
-    const quiet = { rescanMs: 60_000, ...scenario.options };
-    this.#options = watchOptions(`${server.url}/${name}`, this.#dir, quiet);
+    this.#options = watchOptions(`${server.url}/${name}`, this.#dir, scenario.options);
   }
 
   /** False when there is no such call any more. */
@@ -316,7 +314,9 @@ class World {
     const process = new MortalPorts(at, SPEED);
     const stop = new AbortController();
     process.death.signal.addEventListener('abort', () => stop.abort());
-    const ended = run(this.#options, process.ports, stop.signal).then(
+    // What is there is found by the first look: another one would make the number of calls a matter of luck.
+    const options = at === Infinity ? this.#options : { ...this.#options, rescanMs: 60_000 };
+    const ended = run(options, process.ports, stop.signal).then(
       () => undefined,
       (error: unknown) => error,
     );
