@@ -13,6 +13,10 @@ export type SpecialFiles = 'none' | 'fifo' | 'all';
 /** What this side holds. What it cannot hold is remembered, and never pushed back as a change (design G12). */
 export interface Abilities {
   readonly held: Held;
+  /** Whether two names can change places in one step. */
+  readonly exchanges: boolean;
+  /** Whether it can be told that nobody can write to a file any more. */
+  readonly leases: boolean;
   /** Why special files of a kind take no part, as a phrase that names the kind; `undefined` when they do. */
   specialRefusal(kind: SpecialKind): string | undefined;
 }
@@ -40,7 +44,42 @@ export function findAbilities(fs: FsPort, layout: Layout, { specialFiles, syncTi
     xattrs: takes(fs, layout, tryXattr),
     acls: takes(fs, layout, tryAcl),
   };
-  return { held, specialRefusal: (kind) => refusals.get(kind) };
+  return {
+    held,
+    exchanges: canExchange(fs, layout),
+    leases: canTellWriters(fs, layout),
+    specialRefusal: (kind) => refusals.get(kind),
+  };
+}
+
+function canExchange(fs: FsPort, layout: Layout): boolean {
+  const [a, b] = [`${layout.stage}/try-one`, `${layout.stage}/try-other`];
+  const error = tried(fs, a, () => {
+    fs.close('try exchange', fs.openNew('try exchange', a));
+    const before = fs.lstat('try exchange', a)?.ino;
+    const other = tried(fs, b, () => {
+      fs.symlink('try exchange', 'nowhere', b);
+      fs.exchange('try exchange', a, b);
+      if (fs.lstat('try exchange', b)?.ino !== before) throw new Error('it did something else');
+    });
+    if (other !== undefined) throw new Error('names cannot be exchanged', { cause: other });
+  });
+  return error === undefined;
+}
+
+/** Both answers are tried: some file systems grant any lease. */
+function canTellWriters(fs: FsPort, layout: Layout): boolean {
+  const at = `${layout.stage}/try-lease`;
+  const error = tried(fs, at, () => {
+    const fd = fs.openNew('try lease', at);
+    try {
+      if (!fs.hasWriter('try lease', at)) throw new Error('a writer was not seen');
+    } finally {
+      fs.close('try lease', fd);
+    }
+    if (fs.hasWriter('try lease', at)) throw new Error('a writer was seen where there is none');
+  });
+  return error === undefined;
 }
 
 function triedNode(fs: FsPort, layout: Layout, kind: SpecialKind): string | undefined {

@@ -200,7 +200,8 @@ export class Agent {
       return stat === undefined || stat.type === 'symlink';
     });
     const { seenAtTop } = this.#scanner;
-    mendTop({ fs, layout, ledger, clock, seenAtTop }, [...missing, ...look.mend], (path) =>
+    const { exchanges } = this.#o.abilities;
+    mendTop({ fs, layout, ledger, clock, seenAtTop, exchanges }, [...missing, ...look.mend], (path) =>
       ledger.state.slots.get(path),
     );
   }
@@ -401,7 +402,8 @@ export class Agent {
     }
     const { fs, clock, assertOwner } = this.#o;
     const { seenAtTop } = this.#scanner;
-    const context = { fs, layout, ledger, clock, assertOwner, seenAtTop, held: this.#o.abilities.held };
+    const { held, exchanges } = this.#o.abilities;
+    const context = { fs, layout, ledger, clock, assertOwner, seenAtTop, held, exchanges };
     const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {

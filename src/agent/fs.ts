@@ -67,10 +67,20 @@ function notSupported(call: string, path: ByteString): Error {
   return Object.assign(new Error(`ENOTSUP: ${call} '${path}'`), { code: 'ENOTSUP' });
 }
 
-function xattrCalls(path: ByteString): Native {
+function nativeCalls(call: string, path: ByteString): Native {
   const calls = native();
-  if (calls === undefined) throw notSupported('xattr', path);
+  if (calls === undefined) throw notSupported(call, path);
   return calls;
+}
+
+/** Opens something for as long as `use` takes. */
+function withOpen<T>(path: ByteString, flags: number, use: (fd: number) => T): T {
+  const fd = fs.openSync(raw(path), flags | O_NOFOLLOW);
+  try {
+    return use(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
 }
 
 /** Runs a program of coreutils to its end; what it says when it fails becomes the error. */
@@ -156,6 +166,9 @@ export const nodeFs: FsPort = {
   rename(_label, from, to) {
     fs.renameSync(raw(from), raw(to));
   },
+  exchange(_label, a, b) {
+    nativeCalls('exchange', a).exchange(a, b);
+  },
   symlink(_label, target, path) {
     fs.symlinkSync(raw(target), raw(path));
   },
@@ -181,27 +194,28 @@ export const nodeFs: FsPort = {
     fs.lutimesSync(raw(path), seconds(mtimeNs), seconds(mtimeNs));
   },
   listXattrs(_label, path) {
-    return xattrCalls(path).listXattrs(path);
+    return nativeCalls('xattr', path).listXattrs(path);
   },
   getXattr(_label, path, name) {
-    return xattrCalls(path).getXattr(path, name);
+    return nativeCalls('xattr', path).getXattr(path, name);
   },
   setXattr(_label, path, name, value) {
-    xattrCalls(path).setXattr(path, name, value);
+    nativeCalls('xattr', path).setXattr(path, name, value);
   },
   removeXattr(_label, path, name) {
-    xattrCalls(path).removeXattr(path, name);
+    nativeCalls('xattr', path).removeXattr(path, name);
+  },
+  hasWriter(_label, path) {
+    const calls = nativeCalls('lease', path);
+    return withOpen(path, O_RDONLY | O_NONBLOCK, (fd) => calls.hasWriter(fd));
   },
   syncDir(_label, path) {
-    const fd = fs.openSync(raw(path), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    try {
-      fs.fsyncSync(fd);
-    } finally {
-      fs.closeSync(fd);
-    }
+    withOpen(path, O_RDONLY | O_DIRECTORY, (fd) => fs.fsyncSync(fd));
   },
   syncFs(_label, path) {
-    // RACE: none; syncfs has no binding in Node, coreutils' `sync -f` is that call.
-    runProgram('sync', ['-f', argument(path)]);
+    const calls = native();
+    if (calls !== undefined) withOpen(path, O_RDONLY, (fd) => calls.syncFs(fd));
+    // `sync -f` of coreutils is that call.
+    else runProgram('sync', ['-f', argument(path)]);
   },
 };

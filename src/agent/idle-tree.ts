@@ -28,6 +28,8 @@ export interface IdleTreeOptions {
   /** The published tree; `undefined` before the first publish. */
   readonly active: TreeName | undefined;
   readonly idle: TreeName;
+  /** Whether two names can change places in one step. */
+  readonly exchanges: boolean;
   /** What it must be told; may grow until `change`. */
   readonly work: ReadonlyMap<Path, Wanted | undefined>;
   /** Told apart from those of any other publish. */
@@ -64,6 +66,7 @@ export class IdleTree {
   readonly #active: TreeName | undefined;
   readonly #idle: TreeName;
   readonly #work: ReadonlyMap<Path, Wanted | undefined>;
+  readonly #exchanges: boolean;
   readonly #serial: string;
   /** Paths that could not be done, and why. */
   readonly problems = new Map<Path, string>();
@@ -81,6 +84,7 @@ export class IdleTree {
     this.#active = options.active;
     this.#idle = options.idle;
     this.#work = options.work;
+    this.#exchanges = options.exchanges;
     this.#serial = options.serial;
   }
 
@@ -208,8 +212,29 @@ export class IdleTree {
   }
 
   #replace(path: Path, at: ByteString, old: FileStat | undefined, next: ByteString): void {
-    if (old !== undefined && old.type !== 'directory') this.#keep(path, at, old);
-    this.#fs.rename('rename into tree', next, at);
+    if (old === undefined || old.type === 'directory') {
+      this.#fs.rename('rename into tree', next, at);
+      return;
+    }
+    this.#keep(path, at, old);
+    if (!this.#exchanges) {
+      // RACE: what somebody puts there since it was kept loses its name; `exchange` is without that.
+      this.#fs.rename('rename into tree', next, at);
+      return;
+    }
+    this.#fs.exchange('exchange with tree', next, at);
+    const out = this.#fs.lstat('lstat exchanged', next);
+    if (out === undefined || out.ino === old.ino) {
+      if (out !== undefined) this.#fs.unlink('unlink exchanged', next);
+      return;
+    }
+    if (out.type === 'directory') {
+      this.#fs.exchange('exchange with tree', next, at);
+      this.#fs.unlink('unlink exchanged', next);
+      this.problems.set(path, 'a directory with local entries stands where the volume has a file');
+      return;
+    }
+    this.#fs.rename('keep exchanged', next, `${this.#layout.kept}/${this.#keptName(path, out)}`);
   }
 
   /** A second name for an inode; false where the kernel forbids it (protected_hardlinks, too many links). */
@@ -259,16 +284,23 @@ export class IdleTree {
       statInTree(this.#fs, 'lstat active', this.#layout, active, path)?.ino === stat.ino
     )
       return;
+    const kept = `${this.#layout.kept}/${this.#keptName(path, stat)}`;
+    if (this.#link(at, kept)) return;
+    this.#copy(at, kept, this.#attributes.attributesAt(at, stat));
+  }
+
+  /** A name in `kept` that stands in the ledger. */
+  #keptName(path: Path, stat: FileStat): string {
+    const { state } = this.#ledger;
     let name: string;
     // Two publishes within one tick of the clock number their inodes alike.
     do name = `${this.#serial}-${(this.#counter += 1)}`;
-    while (ledger.state.kept.has(name));
+    while (state.kept.has(name));
     // A slot that the inode does not match makes the look at `kept` read it.
+    const expected = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
     const slot = expected ?? { type: 'other', signature: signatureOf(stat) };
-    ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
-    const kept = `${this.#layout.kept}/${name}`;
-    if (this.#link(at, kept)) return;
-    this.#copy(at, kept, this.#attributes.attributesAt(at, stat));
+    this.#ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
+    return name;
   }
 
   #stageName(): ByteString {

@@ -1,4 +1,7 @@
-/** What Node has no call for, by way of libc: extended attributes and `mknod`. Optional: everything works without it. */
+/**
+ * What Node has no call for, by way of libc: extended attributes, `mknod`, exchanging names, leases, `syncfs`. Optional:
+ * everything works without it.
+ */
 
 import { createRequire } from 'node:module';
 import { constants } from 'node:os';
@@ -14,6 +17,15 @@ export interface Native {
   getXattr(path: ByteString, name: ByteString): ByteString | undefined;
   setXattr(path: ByteString, name: ByteString, value: ByteString): void;
   removeXattr(path: ByteString, name: ByteString): void;
+  /** Lets two names change places in one step. */
+  exchange(a: ByteString, b: ByteString): void;
+  /**
+   * Whether anybody on this machine has the file of a descriptor, which must be for reading alone, open or mapped for writing.
+   * Takes a lease for that and gives it back at once: whoever opens the file meanwhile waits for microseconds.
+   */
+  hasWriter(fd: number): boolean;
+  /** Flushes the file system of a descriptor. */
+  syncFs(fd: number): void;
 }
 
 /** What is used of the package `koffi`. */
@@ -24,6 +36,15 @@ interface Koffi {
 
 /** The kernel's limits for a list of names and for a value (XATTR_LIST_MAX, XATTR_SIZE_MAX). */
 const BUFFER_BYTES = 64 << 10;
+
+/** Numbers of the call `renameat2`, which older C libraries do not have, and of its arguments. */
+const RENAMEAT2: Readonly<Record<string, number>> = { x64: 316, arm64: 276 };
+const AT_FDCWD = -100;
+const RENAME_EXCHANGE = 2;
+
+const F_SETLEASE = 1024;
+const F_RDLCK = 0;
+const F_UNLCK = 2;
 
 /** `off` does without the native calls even where they are to be had. */
 const SWITCH = 'ETCD_ETC_AGENT_NATIVE';
@@ -56,6 +77,12 @@ function bind(koffi: Koffi): Native {
     'int lsetxattr(const uint8_t *path, const uint8_t *name, const uint8_t *value, size_t size, int flags)',
   );
   const remove = libc.func('int lremovexattr(const uint8_t *path, const uint8_t *name)');
+  const syscall = libc.func(
+    'long syscall(long number, long a, const uint8_t *b, long c, const uint8_t *d, long e)',
+  );
+  const fcntl = libc.func('int fcntl(int fd, int cmd, long arg)');
+  const syncfs = libc.func('int syncfs(int fd)');
+  let isSignalTaken = false;
   const buffer = Buffer.alloc(BUFFER_BYTES);
   const check = (result: number, call: string, path: ByteString): number => {
     if (result >= 0) return result;
@@ -82,6 +109,27 @@ function bind(koffi: Koffi): Native {
     },
     removeXattr(path, name) {
       check(remove(terminated(path), terminated(name)), 'lremovexattr', path);
+    },
+    exchange(a, b) {
+      const number = RENAMEAT2[process.arch];
+      if (number === undefined) throw Object.assign(new Error('no renameat2'), { code: 'ENOTSUP' });
+      const result = syscall(number, AT_FDCWD, terminated(a), AT_FDCWD, terminated(b), RENAME_EXCHANGE);
+      check(Number(result), 'renameat2', a);
+    },
+    hasWriter(fd) {
+      // Somebody who opens the file while the lease is held makes the kernel send this signal, which ends a process that does
+      // not take it.
+      if (!isSignalTaken) process.on('SIGIO', () => undefined);
+      isSignalTaken = true;
+      if (fcntl(fd, F_SETLEASE, F_RDLCK) < 0) {
+        if (koffi.errno() === constants.errno.EAGAIN) return true;
+        check(-1, 'fcntl', `descriptor ${fd}`);
+      }
+      check(fcntl(fd, F_SETLEASE, F_UNLCK), 'fcntl', `descriptor ${fd}`);
+      return false;
+    },
+    syncFs(fd) {
+      check(syncfs(fd), 'syncfs', `descriptor ${fd}`);
     },
   };
 }

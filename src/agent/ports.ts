@@ -199,6 +199,8 @@ export interface FsPort {
   unlink(label: string, path: ByteString): void;
   link(label: string, from: ByteString, to: ByteString): void;
   rename(label: string, from: ByteString, to: ByteString): void;
+  /** Lets two names change places in one step; ENOTSUP where this system has no way to. */
+  exchange(label: string, a: ByteString, b: ByteString): void;
   symlink(label: string, target: ByteString, path: ByteString): void;
   /** Makes a special file with mode 0600; ENOTSUP where this system has no way to make one of that kind. */
   mknod(label: string, path: ByteString, kind: SpecialKind, rdev: number): void;
@@ -212,6 +214,8 @@ export interface FsPort {
   getXattr(label: string, path: ByteString, name: ByteString): ByteString | undefined;
   setXattr(label: string, path: ByteString, name: ByteString, value: ByteString): void;
   removeXattr(label: string, path: ByteString, name: ByteString): void;
+  /** Whether anybody can write to a file through a descriptor or a mapping that is open now; ENOTSUP where that cannot be told. */
+  hasWriter(label: string, path: ByteString): boolean;
   /** Opens a directory, fsyncs it, closes it. */
   syncDir(label: string, path: ByteString): void;
   /** Flushes the whole file system that holds `path`; used above some 20 files. */

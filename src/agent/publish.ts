@@ -61,6 +61,8 @@ interface Context {
   readonly assertOwner: () => void;
   /** What the last looks have seen at the top. */
   readonly seenAtTop?: SeenAtTop;
+  /** Whether two names can change places in one step. */
+  readonly exchanges?: boolean;
 }
 
 /** Publishes one tree. Synchronous: nothing else of this process runs in between. */
@@ -100,6 +102,7 @@ class Publication {
       attributes: this.#attributes,
       active: this.#active,
       idle: this.#idle,
+      exchanges: context.exchanges === true,
       work: this.#work,
       serial: context.clock.nowNs().toString(36),
     });

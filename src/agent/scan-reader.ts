@@ -77,7 +77,14 @@ export class ScanReader {
     return sameBytes ? 0 : QUIET_MS.content + this.#o.settleMs;
   }
 
-  isSettled(where: string, path: Path, stat: FileStat | undefined, quietMs: number): boolean {
+  /** `at` is where a file is whose writers are to be done with it as well. */
+  isSettled(
+    where: string,
+    path: Path,
+    stat: FileStat | undefined,
+    quietMs: number,
+    at?: ByteString,
+  ): boolean {
     // The ctime moves with every link that a publish makes.
     const print =
       stat === undefined ? '-' : `${stat.type} ${stat.ino} ${stat.size} ${stat.mtimeNs} ${stat.mode}`;
@@ -87,7 +94,19 @@ export class ScanReader {
       quietMs,
       this.#o.clock.monotonicMs(),
       where === 'top',
+      () => at !== undefined && stat?.type === 'file' && this.hasWriter(at) === true,
     );
+  }
+
+  /** Whether somebody can still write to a file; `undefined` when that cannot be told. */
+  hasWriter(at: ByteString): boolean | undefined {
+    if (!this.#o.abilities.leases) return undefined;
+    try {
+      return this.#o.fs.hasWriter('probe', at);
+    } catch {
+      // Another user's, closed to this agent, or gone.
+      return undefined;
+    }
   }
 
   /** The slot of what stands at `at`; `undefined` when it changed while it was read (the next look tries again). */

@@ -148,7 +148,7 @@ export class TopScanner {
     const slot = state.slots.get(name);
     // The editor's file is the inode in the trees already: edits of it are seen there.
     if (slot?.type === 'file' && slot.signature.ino === stat.ino) return;
-    if (!this.#reader.isSettled('top', name, stat, QUIET_MS.content + this.#o.settleMs)) {
+    if (!this.#reader.isSettled('top', name, stat, QUIET_MS.content + this.#o.settleMs, at)) {
       look.busy.add(name);
       return;
     }
@@ -297,7 +297,7 @@ export class TopScanner {
       if (read !== undefined) this.keepLinked(state, path, read, look);
       if (read !== undefined && sameSlotContent(read, slot)) return true;
     }
-    if (!this.#reader.isSettled('top', path, stat, QUIET_MS.content + this.#o.settleMs)) {
+    if (!this.#reader.isSettled('top', path, stat, QUIET_MS.content + this.#o.settleMs, at)) {
       look.busy.add(path);
       return false;
     }

@@ -249,7 +249,8 @@ export class Scanner {
         this.#noteReplaced(this.#o.layout.inTree(tree, parentOf(path) ?? ''), path, slot);
       const known = this.#knownInode(state, slot, stat);
       const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, known);
-      if (!this.#reader.isSettled('active', path, stat, quietMs)) {
+      const at = this.#o.layout.inTree(tree, path);
+      if (!this.#reader.isSettled('active', path, stat, quietMs, at)) {
         look.busy.add(path);
         continue;
       }
@@ -258,7 +259,7 @@ export class Scanner {
         look.edits.set(path, undefined);
         continue;
       }
-      const read = this.#reader.read(path, this.#o.layout.inTree(tree, path), stat, look);
+      const read = this.#reader.read(path, at, stat, look);
       if (read !== undefined) look.edits.set(path, read);
     }
     for (const [path, slot] of look.edits) this.#judgeLinkedTop(state, tree, path, slot, look);
@@ -374,11 +375,11 @@ export class Scanner {
 
   #judgeIdle(state: LedgerState, tree: TreeName, path: Path, stat: FileStat | undefined, look: Look): void {
     const expected = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
-    if (!this.#reader.isSettled('idle', path, stat, this.#reader.quietMs(stat, expected))) {
+    const at = this.#o.layout.inTree(tree, path);
+    if (!this.#reader.isSettled('idle', path, stat, this.#reader.quietMs(stat, expected), at)) {
       look.busy.add(path);
       return;
     }
-    const at = this.#o.layout.inTree(tree, path);
     const slot = stat === undefined ? undefined : this.#reader.read(path, at, stat, look);
     if (stat !== undefined && slot === undefined) return;
     look.idle.set(path, slot);
@@ -411,7 +412,8 @@ export class Scanner {
       }
       if (sameSignature(record.slot, stat)) {
         this.#reader.settling.forget(`kept:${name}`);
-        if (clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n) look.kept.set(name, null);
+        const isOld = clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n;
+        if (isOld && this.#reader.hasWriter(at) !== true) look.kept.set(name, null);
         continue;
       }
       if (this.#top.inodes.has(stat.ino)) continue;
@@ -421,7 +423,7 @@ export class Scanner {
         continue;
       }
       const onlyCtime = sameButCtime(record.slot, stat);
-      if (!this.#reader.isSettled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content)) continue;
+      if (!this.#reader.isSettled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content, at)) continue;
       // Our own link moved the ctime. What not even its owner may read is known by its size and mtime alone.
       const slot =
         onlyCtime && !canOpen(fs, at)

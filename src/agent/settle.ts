@@ -51,9 +51,16 @@ export class Settling {
 
   /**
    * Whether the name counts now. Call it once a look. A settled name is forgotten, unless it `lasts`: then it counts
-   * in every look as long as it stays the same.
+   * in every look as long as it stays the same. `isHeld` is asked in the end: what somebody can still write to waits.
    */
-  isSettled(name: string, fingerprint: string, quietMs: number, nowMs: number, lasts = false): boolean {
+  isSettled(
+    name: string,
+    fingerprint: string,
+    quietMs: number,
+    nowMs: number,
+    lasts = false,
+    isHeld = (): boolean => false,
+  ): boolean {
     if (quietMs <= 0) {
       this.#unsettled.delete(name);
       return true;
@@ -81,7 +88,7 @@ export class Settling {
     if (seen.settled) return true;
     const isAlone = nowMs - this.#newestMs >= quietMs || nowMs - seen.sinceMs >= quietMs + TOGETHER_MS;
     const quiet = nowMs - seen.sinceMs >= quietMs && isAlone;
-    if (!quiet && nowMs < seen.dueMs) return false;
+    if ((!quiet || isHeld()) && nowMs < seen.dueMs) return false;
     if (quiet) this.#restless.delete(name);
     else this.#restless.add(name);
     if (lasts) seen.settled = true;

@@ -16,6 +16,8 @@ interface Context {
   readonly clock: Clock;
   /** What the last looks have seen at the top; without it nobody has looked yet, and nobody else is at work. */
   readonly seenAtTop?: SeenAtTop;
+  /** Whether two names can change places in one step. */
+  readonly exchanges?: boolean;
 }
 
 /**
@@ -56,6 +58,11 @@ export function mendTop(
     if (stat?.type === 'directory' && slot === undefined && isUnseen(seenAtTop, name, stat)) continue;
     if (stat?.type === 'directory' && !isMerged(context, at, name, stat, slotAt)) continue;
     if (stat !== undefined && stat.type !== 'symlink') {
+      if (slot !== undefined && context.exchanges === true) {
+        exchangeWithLink(context, name, at, stat, slotAt);
+        changed = true;
+        continue;
+      }
       if (slot !== undefined) ledger.write([{ t: 'mending', names: [...ledger.state.mending, name] }], true);
       setAside(context, name, at, stat, slotAt);
     }
@@ -111,6 +118,43 @@ function isMerged(
       return slot.type === 'symlink' && fs.readlink('readlink', `${dir}/${entry}`) === slot.target;
     });
   return hasMode(name, stat) && isInTree(at, name);
+}
+
+/** Puts the link in the place of a real file or directory, so that the name is never missing; that goes into `kept`. */
+function exchangeWithLink(
+  context: Context,
+  name: ByteString,
+  at: ByteString,
+  stat: FileStat,
+  slotAt: (path: Path) => Slot | undefined,
+): void {
+  const { fs, layout, ledger, clock } = context;
+  const slot = ledger.state.slots.get(name) ?? { type: 'other' as const, signature: signatureOf(stat) };
+  const kept = freeKeptName(ledger, clock);
+  const isDirectory = stat.type === 'directory';
+  // A file is in `kept` as soon as it has left its name: a crash finds it there.
+  if (!isDirectory) ledger.write([{ t: 'kept', name: kept, record: { path: name, slot } }], false);
+  const aside = isDirectory ? `${layout.stage}/top-${clock.nowNs().toString(36)}` : `${layout.kept}/${kept}`;
+  fs.symlink('symlink top', topTarget(name), aside);
+  fs.exchange('exchange top', aside, at);
+  const out = fs.lstat('lstat exchanged', aside);
+  if (out?.type !== stat.type && (isDirectory || out?.type === 'directory')) {
+    // RACE: somebody put something of another kind there meanwhile. It goes back, and the next look sees it.
+    fs.exchange('exchange top', aside, at);
+    fs.unlink('unlink top', aside);
+  } else if (isDirectory) {
+    emptyAside(context, name, aside, slotAt);
+    return;
+  } else if (
+    out?.ino !== ledger.state.slots.get(name)?.signature.ino &&
+    out?.ino !== slotAt(name)?.signature.ino
+  ) {
+    return;
+  } else {
+    // The tree has this very inode: nothing is left to be found here.
+    fs.unlink('unlink top', aside);
+  }
+  if (!isDirectory) ledger.write([{ t: 'kept', name: kept, record: null }], false);
 }
 
 /** Moves a real file or directory from the top into `kept`; every regular file of it stays known there. */

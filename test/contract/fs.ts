@@ -375,6 +375,29 @@ export function describeFs(open: () => FsSubject): void {
     fs.syncFs(STEP, subject.dir);
   });
 
+  it('exchanges names and tells writers, or says that it cannot', () => {
+    make('a', 'one');
+    make('b', 'other');
+    const swap = (): unknown => {
+      try {
+        fs.exchange(STEP, at('a'), at('b'));
+        return 'done';
+      } catch (error) {
+        return codeOf(error);
+      }
+    };
+    const result = swap();
+    expect(result).to.be.oneOf(['done', 'ENOTSUP']);
+    expect([content('a'), content('b')]).to.deep.equal(
+      result === 'done' ? ['other', 'one'] : ['one', 'other'],
+    );
+    try {
+      expect(fs.hasWriter(STEP, at('a'))).to.equal(false);
+    } catch (error) {
+      expect(codeOf(error)).to.equal('ENOTSUP');
+    }
+  });
+
   it('makes fifos', () => {
     fs.mknod(STEP, at('fifo'), 'fifo', 0);
     expect(stat('fifo')).to.include({ type: 'fifo', mode: 0o600, nlink: 1 });

@@ -71,7 +71,9 @@ describe('edits by editors and tools', () => {
     await runCommand(['import', volume, join(folder, 'site')]);
     history = new VolumeHistory(volume);
     here = await startAgent(volume, join(folder, 'here'), ['--exclude', '.git', '--rescan', '2s']);
-    there = await startAgent(volume, join(folder, 'there'), ['--min-interval', '20ms']);
+    there = await startAgent(volume, join(folder, 'there'), ['--min-interval', '20ms'], {
+      ETCD_ETC_AGENT_NATIVE: 'off',
+    });
     logger = spawn(process.execPath, ['--input-type=module', '-e', LOGGER, '--', join(here.dir, LOG)], {
       stdio: ['pipe', 'ignore', 'inherit'],
     });

@@ -416,6 +416,14 @@ export class MemoryFs implements FsPort {
     this.#attach(target, inode);
   }
 
+  exchange(_label: string, a: ByteString): void {
+    throw fsError('ENOTSUP', 'exchange', a);
+  }
+
+  hasWriter(_label: string, path: ByteString): boolean {
+    throw fsError('ENOTSUP', 'lease', path);
+  }
+
   symlink(_label: string, target: ByteString, path: ByteString): void {
     const place = this.#vacant('symlink', path);
     this.#attach(place, this.#newInode('symlink', 0o777, { target }));

@@ -51,7 +51,8 @@ class SteppedClock implements Clock {
   }
 }
 
-const KEEP_MS = 600_000;
+/** How long replaced inodes are kept. */
+export const KEEP_MS = 600_000;
 /** Longer than any quiet time. */
 const QUIET_MS = 1_500;
 
@@ -255,7 +256,8 @@ export class ServedDirectory {
     const { fs: port, layout, ledger, clock } = this;
     const { assertOwner } = this.state;
     const { seenAtTop } = this.#scanner;
-    return { fs: port, layout, ledger, clock, assertOwner, seenAtTop, held: this.abilities.held };
+    const { held, exchanges } = this.abilities;
+    return { fs: port, layout, ledger, clock, assertOwner, seenAtTop, held, exchanges };
   }
 
   /** One look, taken in as the agent does. */

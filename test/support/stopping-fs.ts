@@ -19,6 +19,7 @@ const READS: ReadonlySet<string> = new Set([
   'fstat',
   'read',
   'close',
+  'hasWriter',
 ]);
 
 type Call = (...args: readonly unknown[]) => unknown;

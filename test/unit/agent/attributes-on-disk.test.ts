@@ -166,7 +166,7 @@ describe('attributes on disk', () => {
   });
 
   it('that were on disk before they could be held are no edits of now', async () => {
-    const none = { held: NOTHING_HELD, specialRefusal: () => undefined };
+    const none = { held: NOTHING_HELD, exchanges: false, leases: false, specialRefusal: () => undefined };
     const served = await ServedDirectory.open({ abilities: none });
     publish(served, { f: [file('f'), K] });
     expect(fs.existsSync(served.at('f'))).to.equal(true);

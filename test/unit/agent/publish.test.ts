@@ -421,6 +421,72 @@ describe('publish', () => {
     }, removing);
   });
 
+  it('loses nothing that somebody puts into the idle tree in the very moment of the exchange', async () => {
+    let meddle = (_at: string): void => undefined;
+    const port: FsPort = {
+      ...unflushedFs,
+      exchange(label, a, b) {
+        meddle(b);
+        unflushedFs.exchange(label, a, b);
+      },
+    };
+    await serve(async (served) => {
+      if (!served.abilities.exchanges) return;
+      const view = { d: dir(), 'd/f': file('one\n') };
+      served.publish(view);
+      served.catchUp();
+      meddle = (at) => {
+        if (!at.endsWith('d/f')) return;
+        fs.writeFileSync(`${at}.new`, 'unseen\n');
+        fs.renameSync(`${at}.new`, at);
+      };
+      expect(served.publish({ ...view, 'd/f': file('two\n') }).outcome).to.equal('published');
+      meddle = () => undefined;
+      expect(readText(`${served.root}/d/f`)).to.equal('two\n');
+      const { losers } = await served.lookUntilSettled();
+      expect(losers).to.deep.equal([fileLine('d/f', 'unseen\n')]);
+    }, port);
+  });
+
+  it('puts links back at the top without a moment in which a name is missing', async () => {
+    const missing = new Set<string>();
+    let root: string | undefined;
+    const watched = Object.entries(unflushedFs).map(
+      ([call, body]: [string, (...args: unknown[]) => unknown]) => [
+        call,
+        (...args: unknown[]) => {
+          const result = body(...args);
+          for (const name of ['f', 'd']) {
+            if (root !== undefined && !fs.existsSync(`${root}/${name}`)) missing.add(`${name} after ${call}`);
+          }
+          return result;
+        },
+      ],
+    );
+    await serve(
+      async (served) => {
+        if (!served.abilities.exchanges) return;
+        const view = { f: file('one\n'), d: dir(), 'd/g': file('in\n') };
+        served.publish(view);
+        served.catchUp();
+        execFileSync('sh', ['-ec', 'sed -i s/one/1/ f; cp -r d/ e; rm d; mv e d'], { cwd: served.root });
+        root = served.root;
+        await served.lookUntilSettled();
+        served.publish({ ...view, f: file('1\n') }, 2n);
+        await served.lookUntilSettled();
+        served.publish({ ...view, f: file('two\n') }, 3n);
+        await served.lookUntilSettled();
+        root = undefined;
+        expect(namesAtTop(served.root)).to.deep.equal(['d', 'f']);
+        for (const name of ['d', 'f'])
+          expect(fs.readlinkSync(`${served.root}/${name}`)).to.equal(`..data/${name}`);
+        expect(readText(`${served.root}/f`)).to.equal('two\n');
+        expect([...missing]).to.deep.equal([]);
+      },
+      Object.fromEntries(watched) as FsPort,
+    );
+  });
+
   it('copies where the kernel forbids a link', () => {
     const refusing: FsPort = {
       ...unflushedFs,

@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import { asNobody } from '../../support/nobody.ts';
 import {
   fileLine,
+  KEEP_MS,
   NOTHING_FOUND,
   removeTree,
   ServedDirectory,
@@ -396,6 +397,21 @@ describe('a look', () => {
       expect((await served.lookUntilSettled()).edits).to.deep.equal([fileLine('conf.d/a.conf', 'two')]);
     }));
 
+  it('waits for whoever has a file open for writing, where that can be told', () =>
+    serve(async (served) => {
+      if (!served.abilities.leases) return;
+      const fd = fs.openSync(served.at('conf.d/a.conf'), 'a');
+      fs.writeSync(fd, 'half ');
+      await served.look();
+      served.clock.pass(5_000);
+      const waiting = await served.look();
+      expect([[...waiting.edits], [...waiting.busy]]).to.deep.equal([[], ['conf.d/a.conf']]);
+      fs.writeSync(fd, 'done\n');
+      fs.closeSync(fd);
+      const findings = await served.lookUntilSettled();
+      expect(findings).to.deep.equal(found({ edits: [fileLine('conf.d/a.conf', 'one\nhalf done\n')] }));
+    }));
+
   it('waits for a link as for a file, so that it comes with what it leads to', () =>
     serve(async (served) => {
       type(
@@ -540,6 +556,26 @@ describe('a look', () => {
         ]);
         fs.closeSync(fd);
         expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+      }));
+
+    it('a write is found after any time, where it can be told that somebody can still write', () =>
+      serve(async (served) => {
+        if (!served.abilities.leases) return;
+        const fd = fs.openSync(served.at('conf.d/a.conf'), 'a');
+        served.publish({ ...VIEW, 'conf.d/a.conf': file('two\n') });
+        served.catchUp();
+        await served.lookUntilSettled();
+        for (let n = 0; n < 3; n += 1) {
+          served.clock.pass(KEEP_MS);
+          expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+        }
+        fs.writeSync(fd, 'late\n');
+        const findings = await served.lookUntilSettled();
+        expect(findings).to.deep.equal(found({ losers: [fileLine('conf.d/a.conf', 'one\nlate\n')] }));
+        fs.closeSync(fd);
+        served.clock.pass(KEEP_MS);
+        await served.lookUntilSettled();
+        expect(fs.readdirSync(served.layout.kept)).to.deep.equal([]);
       }));
 
     it('a write that was made before somebody replaced or removed the file is none: who did it had it', () =>

@@ -135,4 +135,23 @@ describe('settling', () => {
     const first = Object.fromEntries(Array.from({ length: 20 }, (_, n) => [`file ${n}`, n * 100]));
     expect(settledAt(first, 5000)).to.include({ 'file 0': 1300, 'file 1': 1400, 'file 19': 2200 });
   });
+
+  it('what somebody can still write to waits, but not for ever, and for ever anew', () => {
+    const settling = new Settling();
+    const taken: number[] = [];
+    let isOpen = true;
+    const look = (at: number, print: string): void => {
+      settling.startRound();
+      if (settling.isSettled('name', print, 300, at, false, () => isOpen)) taken.push(at);
+      settling.endRound(() => true);
+    };
+    for (let at = 0; at <= 10_000; at += 100) look(at, 'once');
+    for (let at = 20_000; at <= 30_000; at += 100) look(at, 'again');
+    expect(taken).to.deep.equal([10_000, 30_000]);
+    look(40_000, 'last');
+    look(40_400, 'last');
+    isOpen = false;
+    look(40_500, 'last');
+    expect(taken).to.deep.equal([10_000, 30_000, 40_500]);
+  });
 });
