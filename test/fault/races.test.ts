@@ -1,0 +1,241 @@
+/**
+ * Five agents and a mount whose directories are all edited in the same 20 files, one of the agents killed again and again. What
+ * was ever written is in the volume, its trash or a conflict copy, or whoever wrote next had it; in the end all are equal
+ * and nothing moves any more. `SECONDS=60` races for longer.
+ */
+
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { expect } from 'chai';
+import { parseMetaUrl } from '../../src/codec/url.ts';
+import { codeOf } from '../../src/agent/error.ts';
+import { type Agent, mountedTree, publishedTree, startAgent, untilSame } from '../support/agent.ts';
+import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { Juicefs, type Mount } from '../support/juicefs.ts';
+import { volumeRevision } from '../support/stillness.ts';
+import { openStore } from '../support/store.ts';
+import { Random } from '../support/random.ts';
+import { givenSeed } from '../support/seed.ts';
+import { needFuse } from '../support/tools.ts';
+import { until } from '../support/until.ts';
+
+const SECONDS = Number(process.env['SECONDS'] ?? 10);
+const IS_LONG = SECONDS >= 60;
+const AGENTS = 5;
+const FILES = Array.from({ length: 20 }, (_, n) => (n % 3 === 0 ? `top-${n}` : `d/file-${n}`));
+/** Longest pause of a writer between two edits. */
+const PAUSE_MS = 40;
+/** Longest life of the agent that is killed. */
+const LIFE_MS = 1_500;
+const STILL_MS = IS_LONG ? 30_000 : 2_000;
+
+/** What was put into a file, and what was there when its writer looked, right before. */
+interface Write {
+  readonly content: string;
+  readonly replaced: string | undefined;
+  readonly where: string;
+}
+
+function readIfThere(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'latin1');
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ESTALE') return undefined;
+    throw error;
+  }
+}
+
+/** Edits the files of one directory, one after the other, until it is told to stop. */
+class Writer {
+  readonly #name: string;
+  readonly #dir: string;
+  readonly #random: Random;
+  /** Whether files may be written in place: a mount would write over what it has not seen. */
+  readonly #inPlace: boolean;
+  readonly writes: Write[] = [];
+  isStopped = false;
+
+  constructor(name: string, dir: string, seed: number, inPlace: boolean) {
+    this.#name = name;
+    this.#dir = dir;
+    this.#random = new Random(seed);
+    this.#inPlace = inPlace;
+  }
+
+  async run(): Promise<void> {
+    while (!this.isStopped) {
+      this.#edit();
+      await delay(this.#random.below(PAUSE_MS));
+    }
+  }
+
+  #edit(): void {
+    const path = this.#random.pick(FILES);
+    const file = join(this.#dir, path);
+    const content = `${this.#name} ${this.writes.length} ${path} ${this.#random.below(1e9)}\n`;
+    const replaced = readIfThere(file);
+    try {
+      if (this.#inPlace && this.#random.below(2) === 0) writeFileSync(file, content);
+      else {
+        writeFileSync(`${file}~`, content);
+        renameSync(`${file}~`, file);
+      }
+    } catch (error) {
+      // An agent that was killed may have left its directory without one, and a mount may find the file replaced.
+      if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ESTALE') return;
+      throw error;
+    }
+    this.writes.push({ content, replaced, where: `${this.#name}, ${path}` });
+  }
+}
+
+/** Kills an agent at random moments and starts it again, until it is told to stop; in the end it runs. */
+class Killer {
+  readonly #start: () => Promise<Agent>;
+  readonly #random: Random;
+  agent: Agent;
+  kills = 0;
+  isStopped = false;
+
+  constructor(agent: Agent, start: () => Promise<Agent>, seed: number) {
+    this.agent = agent;
+    this.#start = start;
+    this.#random = new Random(seed);
+  }
+
+  async run(): Promise<void> {
+    while (!this.isStopped) {
+      await delay(this.#random.below(LIFE_MS));
+      await this.agent.kill();
+      this.kills += 1;
+      this.agent = await this.#start();
+    }
+  }
+}
+
+/** What a mount has at its top besides the volume's tree; reading the log never ends. */
+const CONTROL_FILES: ReadonlySet<string> = new Set(['.accesslog', '.config', '.stats', '.trash']);
+
+/** The contents of all files at and below a directory. */
+function contentsBelow(dir: string): string[] {
+  return readdirSync(dir, { withFileTypes: true }).flatMap((entry) => {
+    if (CONTROL_FILES.has(entry.name)) return [];
+    const at = join(dir, entry.name);
+    if (entry.isDirectory()) return contentsBelow(at);
+    return entry.isFile() ? [readFileSync(at, 'latin1')] : [];
+  });
+}
+
+describe('races of five agents and a mount', function () {
+  this.timeout((SECONDS + 180) * 1000);
+  const seed = givenSeed() ?? Date.now() % 1_000_000;
+  let folder: string;
+  let etcd: EtcdServer;
+  let mount: Mount;
+  const agents: Agent[] = [];
+  let killer: Killer | undefined;
+
+  before(async function () {
+    const juicefs = new Juicefs(this);
+    needFuse(this);
+    folder = mkdtempSync(join(tmpdir(), 'races-'));
+    etcd = await startEtcd();
+    await juicefs.format(`${etcd.url}/raced`, 'raced', etcd.url.slice('etcd://'.length), [
+      '--trash-days',
+      '1',
+    ]);
+    mount = await juicefs.mount(`${etcd.url}/raced`, ['--entry-cache', '0', '--attr-cache', '0']);
+  });
+
+  after(async () => {
+    for (const agent of agents) await agent.kill();
+    await killer?.agent.kill();
+    await mount?.close();
+    await etcd?.stop();
+    if (folder !== undefined) rmSync(folder, { recursive: true });
+  });
+
+  it(`nothing is lost, and all agree in the end: ${SECONDS} s, seed ${seed}`, async () => {
+    const url = `${etcd.url}/raced`;
+    mkdirSync(join(mount.dir, 'd'));
+    for (const path of FILES) writeFileSync(join(mount.dir, path), `first ${path}\n`);
+    const start = async (n: number): Promise<Agent> => {
+      const dir = join(folder, `agent-${n}`);
+      mkdirSync(dir, { recursive: true });
+      // Some do without the native help.
+      const env = n % 2 === 0 ? {} : { ETCD_ETC_AGENT_NATIVE: 'off' };
+      return startAgent(url, dir, ['--agent-id', `agent-${n}`, '--min-interval', '50ms'], env);
+    };
+    for (let n = 1; n < AGENTS; n += 1) agents.push(await start(n));
+    killer = new Killer(await start(0), () => start(0), seed);
+    const dirs = [...Array(AGENTS).keys()].map((n) => join(folder, `agent-${n}`));
+
+    const writers = dirs.map((dir, n) => new Writer(`agent ${n}`, dir, seed + n, true));
+    writers.push(new Writer('mount', mount.dir, seed + AGENTS, false));
+    const running = [killer.run(), ...writers.map((writer) => writer.run())];
+    await Promise.race([delay(SECONDS * 1000), ...running]);
+    for (const each of [killer, ...writers]) each.isStopped = true;
+    await Promise.all(running);
+
+    const all = [...agents, killer.agent];
+    for (const agent of all) {
+      await agent.until(
+        'it has pushed all that it had',
+        ({ pendingEdits, parked, problems }) =>
+          pendingEdits === 0 && parked.length === 0 && Object.keys(problems).length === 0,
+        60_000,
+      );
+    }
+    for (const { dir } of all) {
+      await untilSame(
+        `${dir} is as the mount`,
+        () => publishedTree(dir),
+        () => mountedTree(mount.dir),
+        60_000,
+      );
+    }
+    const store = openStore(etcd.endpoint);
+    const { prefix } = parseMetaUrl(url);
+    try {
+      let before: bigint;
+      let stillMs = 0;
+      // What was under way when all were equal may come to an end; then nothing is written.
+      await until('nothing is written any more', async () => {
+        before = await volumeRevision(store, `${prefix}A`);
+        await delay(STILL_MS);
+        stillMs += STILL_MS;
+        return (await volumeRevision(store, `${prefix}A`)) === before;
+      });
+      expect(stillMs).to.be.at.most(3 * STILL_MS);
+    } finally {
+      await store.close();
+    }
+
+    const writes = writers.flatMap((writer) => writer.writes);
+    const kept = new Set([
+      ...contentsBelow(mount.dir),
+      ...contentsBelow(join(mount.dir, '.trash')),
+      ...dirs.flatMap((dir) => contentsBelow(join(dir, '..data'))),
+      ...writes.flatMap(({ replaced }) => (replaced === undefined ? [] : [replaced])),
+    ]);
+    const lost = writes.filter(({ content }) => !kept.has(content));
+    const torn = [...kept].filter(
+      (content) => content !== '' && !/^(first|agent \d|mount) .*\n$/.test(content),
+    );
+    process.stderr.write(
+      `    ${writes.length} writes, ${killer.kills} kills, ${contentsBelow(join(mount.dir, '.conflicts')).length} conflict copies and records\n`,
+    );
+    expect(lost).to.deep.equal([]);
+    expect(torn.filter((content) => !content.startsWith('{'))).to.deep.equal([]);
+  });
+});
