@@ -7,7 +7,7 @@ import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { ConflictPolicy } from '../reconcile/conflict.ts';
 import { parentOf, type Entry, type Path, type SpecialEntry } from '../reconcile/entry.ts';
-import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
+import { ancestorsOf } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import type { Abilities } from './abilities.ts';
 import { AncestorCache } from './ancestor-cache.ts';
@@ -29,7 +29,7 @@ import { Local } from './local.ts';
 import { log } from './log.ts';
 import { Losers } from './losers.ts';
 import { Merger } from './merger.ts';
-import { isBusyBelow, type Extent, type Look } from './look.ts';
+import { type Extent, type Look } from './look.ts';
 import { MassDelete } from './mass-delete.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
@@ -39,6 +39,7 @@ import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
 import { Scanner } from './scan.ts';
 import { mendTop } from './top.ts';
+import { waitingAdoptions } from './waiting-adoptions.ts';
 import type { Wanted } from './wanted.ts';
 
 const debug = createDebug('etcd-etc-agent:agent');
@@ -384,22 +385,21 @@ export class Agent {
       const isLinked = item.entry?.type === 'file' && item.entry.nlink > 1;
       if (!isPublished && !isLinked) unpublished.add(item.path);
     }
-    const waiting = new Set<ByteString>();
+    const waiting = waitingAdoptions(this.local, {
+      slots: state.slots,
+      pushing: this.#outbox.pushing,
+      inActive: (path) => layout.inTree(state.active ?? 'a', path),
+      isBlocked: (path) => this.#isBlocked(path),
+      isTaken: (path) => request.has(path),
+    });
     for (const [path, adoption] of this.local.adoptions) {
-      if (adoption !== undefined && (request.has(path) || this.#isBlocked(path)))
-        waiting.add(adoption.source);
-    }
-    for (const [path, adoption] of this.local.adoptions) {
-      // A moved name leaves its place only together with its arrival at the new one.
-      if (adoption === undefined && waiting.has(layout.inTree(state.active ?? 'a', path))) continue;
-      // A link at the top that stands for a tree gives way to all of the tree or to nothing of it.
-      if (this.local.tops.has(path) && this.#isBusyInCopy(path)) continue;
-      // What has not settled below a name that goes would keep its directory.
-      if (adoption === undefined && isBusyBelow(this.local, path)) continue;
-      if (!request.has(path) && !this.#isBlocked(path)) {
+      if (!request.has(path) && !waiting.has(path))
         request.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
-      }
     }
+    // What waits here waits there as well.
+    toRemote = toRemote.filter(({ path }) => !waiting.has(path));
+    // All of it waits: a flip would change nothing.
+    if (request.size === 0 && !first) return toRemote.filter(({ path }) => !unpublished.has(path));
     const { fs, clock, assertOwner } = this.#o;
     const { seenAtTop } = this.#scanner;
     const { held, exchanges } = this.#o.abilities;
@@ -449,14 +449,6 @@ export class Agent {
     // What did not come here must not be pushed as if it had.
     toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
     return toRemote;
-  }
-
-  /** Whether something of a copied tree that a top-level name stands for has not settled. */
-  #isBusyInCopy(path: Path): boolean {
-    const { adoptions, busy, tops } = this.local;
-    if (adoptions.get(path)?.copy !== true) return false;
-    const [top = path] = path.split('/', 1);
-    return [...busy].some((other) => tops.has(other) && isAtOrBelow(other, top));
   }
 
   /** What the publish makes of an item, and what both sides agree on then; false when it cannot be made now. */

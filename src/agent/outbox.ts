@@ -116,6 +116,11 @@ export class Outbox {
     return this.#pushing.has(path);
   }
 
+  /** All that is on its way now. */
+  get pushing(): ReadonlySet<Path> {
+    return this.#pushing;
+  }
+
   /** A push whose answer an earlier run did not live to see: what the volume has now was ours. */
   finishInterrupted(remote: Remote): void {
     const { ledger } = this.#o;

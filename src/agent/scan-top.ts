@@ -106,6 +106,13 @@ export class TopScanner {
       // `ln` and `cp -l` give the link itself a second name: what it leads to is meant.
       if (isMove) this.memory.noteRename(other, name);
       const isSecondName = fs.lstat('look top', layout.top(other))?.ino === stat.ino;
+      // What the name led to before goes, if it was of another kind or had more in it.
+      this.#noteReplaced(state, name);
+      if (this.#waitsBelow(state, name, look)) {
+        for (const path of [other, ...below.keys()]) look.busy.add(path);
+        return;
+      }
+      this.#removeBelow(state, name, look);
       for (const [path, slot] of below) {
         const source = layout.inTree(active, path);
         const to = name + path.slice(other.length);

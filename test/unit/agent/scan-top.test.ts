@@ -65,6 +65,16 @@ const CASES: readonly Case[] = [
     after: { 'other.conf': VIEW['other.conf']! },
   },
   {
+    title: 'a directory that gives way to a file that is moved',
+    steps: ['rm -r conf.d; mv other.conf conf.d'],
+    after: { 'conf.d': VIEW['other.conf']! },
+  },
+  {
+    title: 'a directory that gives way to a file that is moved, right after a file was made in it',
+    steps: ['echo late > conf.d/late; rm -r conf.d; mv other.conf conf.d'],
+    after: { 'conf.d': VIEW['other.conf']! },
+  },
+  {
     title: 'a link that is removed again soon after',
     steps: ['ln -s x link', 'rm link'],
     after: VIEW,
