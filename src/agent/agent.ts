@@ -38,6 +38,7 @@ import { catchUp, publish, type PublishResult } from './publish.ts';
 import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
 import { Scanner } from './scan.ts';
+import { entryOfSlot, sameButCtime } from './slot.ts';
 import { mendTop } from './top.ts';
 import { waitingAdoptions } from './waiting-adoptions.ts';
 import type { Wanted } from './wanted.ts';
@@ -305,6 +306,7 @@ export class Agent {
     const local = new Map<Path, Entry | undefined>();
     const changed = new Map<Path, Entry | undefined>();
     const { ancestor, unadopted } = this.#o.ledger.state;
+    this.#noteBelowUnadopted(remote);
     for (const path of [...this.local.dirty, ...this.local.adoptions.keys()]) {
       if (this.#isBlocked(path) || this.#isBelowBlocked(path) || unadopted.has(path)) continue;
       local.set(path, this.local.entryAt(path));
@@ -325,6 +327,21 @@ export class Agent {
       policy: decidesAlone ? 'remote' : this.#o.conflict,
       merged: (versions) => this.#merger.result(versions),
     });
+  }
+
+  /** What comes to light below a directory that the volume does not have belongs to it. */
+  #noteBelowUnadopted(remote: Remote): void {
+    const { ledger, excluded } = this.#o;
+    const { ancestor, unadopted } = ledger.state;
+    if (unadopted.size === 0) return;
+    const paths = new Set([...this.local.dirty, ...this.local.adoptions.keys()]);
+    const add = [...paths].filter((path) => {
+      if (unadopted.has(path) || excluded(path) || ancestor.has(path) || remote.tree.has(path)) return false;
+      return [...ancestorsOf(path)].some((dir) => unadopted.has(dir));
+    });
+    if (add.length === 0) return;
+    ledger.write([{ t: 'unadopted', add, remove: [] }], false);
+    for (const path of add) log('warn', 'unadopted', { path });
   }
 
   #agree({ agreed }: Reconciled): void {
@@ -438,6 +455,7 @@ export class Agent {
     this.#merger.clear();
     for (const { path } of plan.merged) if (request.has(path)) log('info', 'merged', { path });
     for (const path of request.keys()) {
+      this.#dropLoserAtTop(path);
       if (this.local.adoptions.has(path)) this.local.adopted(path);
       else this.local.dirty.add(path);
       this.local.settle(path);
@@ -449,6 +467,24 @@ export class Agent {
     // What did not come here must not be pushed as if it had.
     toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
     return toRemote;
+  }
+
+  /**
+   * What stands in a real directory at the top and lost against what was just published, and is kept: left there, the next
+   * look would take it for an edit of the version that it lost against.
+   */
+  #dropLoserAtTop(path: Path): void {
+    const { fs, layout, ledger } = this.#o;
+    const adoption = this.local.adoptions.get(path);
+    if (adoption === undefined || !path.includes('/') || adoption.source !== layout.top(path)) return;
+    const { slot, source } = adoption;
+    const isShown = ledger.state.slots.get(path)?.signature.ino === slot.signature.ino;
+    const entry = entryOfSlot(slot);
+    if (isShown || (entry?.type !== 'file' && entry?.type !== 'symlink')) return;
+    const stat = fs.lstat('drop loser', source);
+    if (!sameButCtime(slot, stat) || !this.parked.has(path, entry)) return;
+    fs.unlink('drop loser', source);
+    this.#scanner.forgetAtTop(path);
   }
 
   /** What the publish makes of an item, and what both sides agree on then; false when it cannot be made now. */
@@ -494,12 +530,16 @@ export class Agent {
   /** Before the first publish the directory may hold files nobody has agreed on: they stay, and are not pushed. */
   #setAsideUnadopted(changes: readonly Change[], remote: Remote): readonly Change[] {
     const { ledger, adopt } = this.#o;
-    if (!this.#firstStart || ledger.state.revision !== 0n || adopt || remote.tree.size === 0) return changes;
-    const add = changes.filter(({ old }) => old === undefined).map(({ path }) => path);
+    const { entered, revision } = ledger.state;
+    const isFirst = this.#firstStart && revision === 0n && remote.tree.size > 0;
+    if (adopt || (!isFirst && entered.size === 0)) return changes;
+    const isAside = ({ path, old }: Change): boolean => old === undefined && (isFirst || entered.has(path));
+    const add = changes.filter(isAside).map(({ path }) => path);
     if (add.length === 0) return changes;
     ledger.write([{ t: 'unadopted', add, remove: [] }], false);
     for (const path of add) log('warn', 'unadopted', { path });
-    return changes.filter(({ old }) => old !== undefined);
+    const aside = new Set(add);
+    return changes.filter(({ path }) => !aside.has(path));
   }
 
   /** Puts back names at the top that lost nothing but their link; the removals that this does not undo. */

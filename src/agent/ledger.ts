@@ -124,6 +124,8 @@ export type LedgerRecord =
       readonly hold?: bigint;
       readonly relied?: Claimed['relied'];
     }
+  /** Which patterns take no part from now on, and paths that did not before and are here. */
+  | { readonly t: 'filter'; readonly patterns: readonly string[]; readonly entered: readonly Path[] }
   /** The newest key of the volume that was taken in. */
   | { readonly t: 'anchor'; readonly anchor: Anchor }
   /** A guard's trip that a person has accepted, by what tripped: an acceptance is spent once. */
@@ -179,6 +181,10 @@ export class LedgerState {
     relied: undefined as Claimed['relied'],
   };
   anchor: Anchor | undefined;
+  /** What is left out; `undefined` before the first start that noted it. */
+  filter: readonly string[] | undefined;
+  /** Paths that were left out before and have not been compared since. */
+  readonly entered = new Set<Path>();
   /** How often a person has accepted a trip. */
   readonly accepted = new Map<string, number>();
   intent: Extract<LedgerRecord, { t: 'intent' }> | undefined;
@@ -207,7 +213,10 @@ export class LedgerState {
         for (const name of record.names) this.mending.add(name);
         return;
       case 'unadopted':
-        for (const path of record.add) this.unadopted.add(path);
+        for (const path of record.add) {
+          this.unadopted.add(path);
+          this.entered.delete(path);
+        }
         for (const path of record.remove) this.unadopted.delete(path);
         return;
       case 'look':
@@ -235,6 +244,10 @@ export class LedgerState {
         for (const id of record.slices ?? []) this.claimed.slices.add(id);
         if (record.hold !== undefined) this.claimed.holds.add(record.hold);
         if (record.relied !== undefined) this.claimed.relied = record.relied;
+        return;
+      case 'filter':
+        this.filter = record.patterns;
+        for (const path of record.entered) this.entered.add(path);
         return;
       case 'anchor':
         this.anchor = record.anchor;
@@ -287,6 +300,7 @@ export class LedgerState {
     if (slices.size > 0) yield { t: 'claimed', slices: [...slices] };
     for (const hold of holds) yield { t: 'claimed', hold };
     if (relied !== undefined) yield { t: 'claimed', relied };
+    if (this.filter !== undefined) yield { t: 'filter', patterns: this.filter, entered: [...this.entered] };
     if (this.anchor !== undefined) yield { t: 'anchor', anchor: this.anchor };
     for (const [trip, times] of this.accepted) yield { t: 'accepted', trip, times };
     if (this.intent !== undefined) yield this.intent;
@@ -395,11 +409,13 @@ export class LedgerState {
   #agree(entries: Pairs<AncestorEntry>, sameInodes = false): void {
     for (const [path, entry] of entries) {
       if (!sameInodes) this.#noteReplaced(path, undefined);
+      this.entered.delete(path);
       this.#noteAgreed(path, entry);
       if (entry?.type === 'file') this.newlyAgreed.add(path);
       else this.newlyAgreed.delete(path);
       if (entry === null) this.ancestor.delete(path);
       else this.ancestor.set(path, entry);
+      if (entry !== null) this.unadopted.delete(path);
     }
   }
 }

@@ -7,6 +7,7 @@ import { Agent } from './agent.ts';
 import { onceDone, stopped, timedOut, type EndFacts } from './ending.ts';
 import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from './error.ts';
 import { createFilter, isReservedTop } from './filter.ts';
+import { noteFilter } from './filter-change.ts';
 import { pathFromText } from './fs.ts';
 import { acceptTrip, Guards, isTripId } from './guards.ts';
 import { Hints } from './hints.ts';
@@ -153,16 +154,15 @@ class Runner {
     this.#layout = layout;
     this.#ledger = ledger;
     this.#guards = guards;
-    this.#storeGuards = new StoreGuards({ guards, ledger });
+    this.#storeGuards = new StoreGuards({ root: layout.root, guards, ledger });
     this.#signal = signal;
     this.#identity = identityOf(ports.fs, layout);
     this.#subdir = pathFromText(options.subdir)
       .split('/')
       .filter((part) => part !== '');
-    const filter = createFilter({
-      exclude: options.exclude.map(pathFromText),
-      isVolumeRoot: this.#subdir.length === 0,
-    });
+    const excluded = { exclude: options.exclude.map(pathFromText), isVolumeRoot: this.#subdir.length === 0 };
+    const filter = createFilter(excluded);
+    noteFilter(ports.fs, layout, ledger, excluded, filter);
     this.#hidden = (path) => filter.excluded(path) || isReservedTop(path);
     this.#abilities = findAbilities(ports.fs, layout, options);
     this.#agent = new Agent({

@@ -116,6 +116,11 @@ export class Scanner {
     return statInTree(this.#o.fs, 'look', this.#o.layout, tree, dir)?.type === 'directory';
   }
 
+  /** The agent itself has removed a name from a real directory at the top. */
+  forgetAtTop(path: Path): void {
+    this.#top.memory.forget(path);
+  }
+
   /** What the last looks have seen at the top. */
   get seenAtTop(): SeenAtTop {
     return this.#top.memory;

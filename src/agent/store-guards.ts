@@ -1,5 +1,6 @@
 /** The guards of the store: another volume, an older store, another history (design 4.6). */
 
+import type { ByteString } from '../codec/kv.ts';
 import type { Trip } from '../reconcile/safety.ts';
 import { ConfigError } from './error.ts';
 import type { Guards } from './guards.ts';
@@ -10,6 +11,8 @@ import type { Connection } from './outbox.ts';
 export class BeginAnew extends Error {}
 
 interface Options {
+  /** DIR. */
+  readonly root: ByteString;
   readonly guards: Guards;
   readonly ledger: Ledger;
 }
@@ -37,7 +40,7 @@ export class StoreGuards {
     const reason = 'this directory holds another volume or subdirectory: serve it to a directory of its own';
     this.#judge({ guard: 'volume', reason, facts: [known.uuid, known.subdir, owner.uuid, owner.subdir] });
     const id = guards.tripped.find(({ guard }) => guard === 'volume')?.id;
-    throw new ConfigError(`${reason}, or accept ${id}`);
+    throw new ConfigError(`${reason}, or accept ${id}`, { path: this.#o.root });
   }
 
   /** Whether publishing and pushing may go on. Throws what the store throws. */

@@ -85,6 +85,11 @@ export class TopMemory implements SeenAtTop {
     return seen;
   }
 
+  /** The agent itself has removed a name: that is nobody's removal. */
+  forget(path: Path): void {
+    for (const { seen } of this.#directories.values()) seen.delete(path);
+  }
+
   /** A look is over: directories that it did not find stand no more. */
   endLook(directories: ReadonlySet<ByteString>): void {
     for (const name of this.#directories.keys()) if (!directories.has(name)) this.#directories.delete(name);
