@@ -18,6 +18,8 @@ interface Case {
   readonly steps: readonly string[];
   /** Typed after one more look and publish. */
   readonly later?: string;
+  /** What the volume has when the last of it was seen and has not settled, for a while. */
+  readonly meanwhile?: Nodes;
   /** The only directory that is looked at for a while. */
   readonly hinted?: string;
   /** What the view is in the end. */
@@ -73,6 +75,37 @@ const CASES: readonly Case[] = [
     title: 'a directory that gives way to a file that is moved, right after a file was made in it',
     steps: ['echo late > conf.d/late; rm -r conf.d; mv other.conf conf.d'],
     after: { 'conf.d': VIEW['other.conf']! },
+  },
+  {
+    title: 'a directory that becomes a file right after a name moved into it',
+    steps: ['mv other.conf conf.d/moved; rm -r conf.d; echo whole > conf.d'],
+    after: { 'conf.d': file('whole\n') },
+  },
+  {
+    title: 'a directory that becomes a file soon after a name moved into it',
+    steps: ['mv other.conf conf.d/moved', 'rm -r conf.d; echo whole > conf.d'],
+    after: { 'conf.d': file('whole\n') },
+  },
+  {
+    title: 'a directory that becomes a file soon after a directory moved into it, and a file was edited',
+    steps: [
+      'mkdir more; echo x > more/x',
+      'echo late > conf.d/late; mv more conf.d/moved; rm conf.d/a.conf',
+      'rm -r conf.d; echo whole > conf.d',
+    ],
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': file('whole\n') },
+  },
+  {
+    title: 'a directory that becomes a file while something in it is published',
+    steps: ['rm -r conf.d; echo whole > conf.d'],
+    meanwhile: { ...VIEW, 'conf.d/new': file('new\n') },
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': file('whole\n') },
+  },
+  {
+    title: 'a directory that becomes a symlink while something in it is published',
+    steps: ['rm -r conf.d; ln -s other.conf conf.d'],
+    meanwhile: { ...VIEW, 'conf.d/new': file('new\n') },
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': symlink('other.conf') },
   },
   {
     title: 'a link that is removed again soon after',
@@ -191,7 +224,7 @@ const CASES: readonly Case[] = [
 ];
 
 describe('at the top of DIR', () => {
-  for (const { title, steps, later, hinted, after } of CASES) {
+  for (const { title, steps, later, meanwhile, hinted, after } of CASES) {
     it(title, async () => {
       const served = await ServedDirectory.open();
       const losers: string[] = [];
@@ -208,6 +241,10 @@ describe('at the top of DIR', () => {
           await served.look();
           served.publish({ ...VIEW, 'other.conf': file('published\n') });
           execFileSync('sh', ['-ec', later], { cwd: served.root, stdio: ['ignore', 'ignore', 'pipe'] });
+        }
+        if (meanwhile !== undefined) {
+          await served.look();
+          served.publish(meanwhile);
         }
         for (let round = 0; hinted !== undefined && round < 4; round += 1) {
           await served.look(new Set([hinted]));
