@@ -159,12 +159,16 @@ export class Agent {
     return this.#outbox.lastCut;
   }
 
-  /** Local edits that are not in the volume. */
-  get pendingEdits(): number {
-    let pending = this.local.busy.size;
+  /** Paths of local edits that are not in the volume; those of contents that lost come last, and may be there twice. */
+  get unpushed(): Path[] {
     const { unadopted } = this.#o.ledger.state;
-    for (const path of this.local.dirty) if (!this.#o.excluded(path) && !unadopted.has(path)) pending += 1;
-    return pending + this.parked.size;
+    const paths = new Set(this.local.busy);
+    for (const path of this.local.dirty) if (!this.#o.excluded(path) && !unadopted.has(path)) paths.add(path);
+    return [...paths, ...[...this.#o.ledger.state.parked.values()].map(({ path }) => path)];
+  }
+
+  get pendingEdits(): number {
+    return this.unpushed.length;
   }
 
   /** Paths that could not be done, and why. */

@@ -1,5 +1,6 @@
 /** How a run ends: the exit code and the sentence of the last line (design 3.1). */
 
+import { escapeBytes } from '../codec/bytes.ts';
 import type { Agent } from './agent.ts';
 import type { Guards } from './guards.ts';
 import type { Ledger } from './ledger.ts';
@@ -47,10 +48,29 @@ export function timedOut(timeoutMs: number, storeError: string | undefined): Run
   return { exitCode: 4, sentence: `nothing published within ${timeoutMs} ms: ${why}` };
 }
 
-/** The end by a signal. */
+/** So many names fit into what Kubernetes keeps of a last line. */
+const NAMED = 30;
+const NAMES_LENGTH = 3_000;
+
+/** The end by a signal, with what was not pushed. */
 export function stopped({ ledger, agent }: EndFacts): RunResult {
-  const pending = agent.pendingEdits;
-  const edits = pending === 1 ? '1 local edit is' : `${pending} local edits are`;
-  const left = pending === 0 ? '' : `, ${edits} not in the volume yet`;
+  const paths = agent.unpushed.map(escapeBytes).sort();
+  const edits = paths.length === 1 ? '1 local edit is' : `${paths.length} local edits are`;
+  const left = paths.length === 0 ? '' : `, ${edits} not in the volume yet: ${listOf(paths)}`;
   return { exitCode: 0, sentence: `stopped at revision ${ledger.state.revision}${left}` };
+}
+
+/** As many of the names as there is room for. */
+function listOf(names: readonly string[]): string {
+  const shown: string[] = [];
+  let length = 0;
+  for (const name of names.slice(0, NAMED)) {
+    length += Buffer.byteLength(name) + 2;
+    if (length > NAMES_LENGTH) break;
+    shown.push(name);
+  }
+  const more = names.length - shown.length;
+  return more === 0
+    ? shown.join(', ')
+    : `${[...shown, 'and'].join(', ').replace(/, and$/, ' and')} ${more} more`;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /** The command: parse, run, exit code. */
 
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import yargs, { type Argv } from 'yargs';
 
 import { DecodeError } from '../codec/error.ts';
@@ -23,7 +23,7 @@ import { systemPorts, type Watcher } from './system.ts';
 import { status } from './verbs/status.ts';
 
 /** Where a pod's termination message is read from (design 3.1). */
-const TERMINATION_LOG = '/dev/termination-log';
+let terminationLog = '/dev/termination-log';
 
 const MEBIBYTE = 1 << 20;
 
@@ -127,6 +127,7 @@ async function runAgent(args: readonly string[]): Promise<number> {
     format: values.text('log-format') as LogFormat,
     level: values.text('log-level') as LogLevel,
   });
+  terminationLog = values.text('termination-log');
   const result = await run(
     {
       address,
@@ -277,11 +278,12 @@ function untilTerminated(): AbortSignal {
 /** The last line on stderr; in a pod it is the termination message as well. */
 function conclude(sentence: string): void {
   process.stderr.write(`etcd-etc-agent: ${sentence}\n`);
-  if (process.env['KUBERNETES_SERVICE_HOST'] === undefined) return;
+  // Only a file that is there: nobody but the kubelet makes it.
+  if (!existsSync(terminationLog)) return;
   try {
-    appendFileSync(TERMINATION_LOG, `${sentence}\n`);
+    appendFileSync(terminationLog, `${sentence}\n`);
   } catch {
-    // Not mounted: the line on stderr is all there is.
+    // Not ours to write: the line on stderr is all there is.
   }
 }
 

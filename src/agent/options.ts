@@ -143,6 +143,11 @@ export const OPTIONS: readonly OptionSpec[] = [
     default: '0',
     help: 'With --once: give up after this long with exit code 4; 0: never.',
   }),
+  option('termination-log', {
+    type: 'string',
+    default: '/dev/termination-log',
+    help: 'File that takes the last line as well, when it is there: the termination message of a pod.',
+  }),
   option('log-format', {
     type: 'string',
     default: 'text',

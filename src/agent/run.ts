@@ -222,7 +222,7 @@ class Runner {
       const waitMs = await this.#turn();
       if (this.#fatal !== undefined) throw this.#fatal;
       if (this.#signal.aborted) {
-        await this.#letPushEnd();
+        await this.#flush();
         return stopped(this.#facts());
       }
       if (this.#again !== undefined) return this.#again;
@@ -251,10 +251,25 @@ class Runner {
     this.#writeStatus(true);
   }
 
-  /** A push under way is given some time; of one that takes longer the next start reads what became of it. */
-  async #letPushEnd(): Promise<void> {
+  /**
+   * Pushes what has settled, as long as that goes on and within the time there is. What becomes of a push that takes longer
+   * the next start reads.
+   */
+  async #flush(): Promise<void> {
+    const endMs = this.#clock.monotonicMs() + GRACE_MS;
+    for (let before = Infinity; ;) {
+      await this.#letPushEnd(endMs - this.#clock.monotonicMs());
+      const left = this.#agent.pendingEdits;
+      if (left === 0 || left >= before || this.#clock.monotonicMs() >= endMs) return;
+      before = left;
+      await this.#turn();
+    }
+  }
+
+  async #letPushEnd(ms: number): Promise<void> {
     const over = new AbortController();
-    await Promise.race([this.#agent.idle(), this.#clock.sleep(GRACE_MS, over.signal).catch(() => undefined)]);
+    const limit = this.#clock.sleep(Math.max(0, ms), over.signal).catch(() => undefined);
+    await Promise.race([this.#agent.idle(), limit]);
     over.abort();
   }
 

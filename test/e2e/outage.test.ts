@@ -371,14 +371,36 @@ describe('outages', () => {
       }
     });
 
-    it('says what is left when etcd is away', async () => {
-      const agent = await start().ready();
+    it('pushes all that has settled, however much, and says what has not', async () => {
+      const agent = await start(['--rescan', '500ms']).ready();
+      const names = Array.from({ length: 60 }, (_, index) => `n${index}`);
+      for (const name of names) writeFileSync(join(dir, 'd', name), `${name}\n`);
+      await agent.until(
+        'a push is under way or done',
+        ({ pendingEdits, files }) => files > 60 && pendingEdits <= 61,
+      );
+      writeFileSync(join(dir, 'd/late'), 'just now\n');
+      await agent.until('the late one is seen', ({ pendingEdits }) => pendingEdits > 0);
+      expect(await agent.stop()).to.equal(0);
+      const last = agent.stderr.trimEnd().split('\n').at(-1) ?? '';
+      const listed = (await runCommand(['ls', volume.url, '/d'])).stdout;
+      for (const name of names) expect(listed, last).to.match(new RegExp(` ${name}$`, 'm'));
+      expect(/ late$/m.test(listed), last).to.equal(!last.includes('d/late'));
+    });
+
+    it('says what is left when etcd is away, in the termination message too', async () => {
+      const message = join(folder, 'termination-log');
+      writeFileSync(message, '');
+      const agent = await start(['--termination-log', message]).ready();
       await etcd.kill();
       try {
         writeFileSync(join(dir, '..data/a'), 'left\n');
-        await agent.until('the edit is seen', ({ pendingEdits }) => pendingEdits === 1);
+        writeFileSync(join(dir, '..data/d/f'), 'left too\n');
+        await agent.until('the edits are seen', ({ pendingEdits }) => pendingEdits === 2);
         expect(await agent.stop()).to.equal(0);
-        expect(agent.stderr).to.match(/stopped at revision \d+, 1 local edit is not in the volume yet\n$/);
+        const said = /stopped at revision \d+, 2 local edits are not in the volume yet: a, d\/f\n$/;
+        expect(agent.stderr).to.match(said);
+        expect(readFileSync(message, 'utf8')).to.match(said);
       } finally {
         await etcd.start();
       }
