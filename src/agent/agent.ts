@@ -6,8 +6,15 @@ import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { ConflictPolicy } from '../reconcile/conflict.ts';
+import {
+  findCrossMoves,
+  isHeldByMoves,
+  NO_MOVES,
+  type CrossMoves,
+  type Move,
+} from '../reconcile/cross-moves.ts';
 import { parentOf, type Entry, type Path, type SpecialEntry } from '../reconcile/entry.ts';
-import { ancestorsOf } from '../reconcile/push-change.ts';
+import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import type { Abilities } from './abilities.ts';
 import { AncestorCache } from './ancestor-cache.ts';
@@ -31,6 +38,7 @@ import { Losers } from './losers.ts';
 import { Merger } from './merger.ts';
 import { type Extent, type Look } from './look.ts';
 import { MassDelete } from './mass-delete.ts';
+import { itemsOfMoves } from './move-items.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
 import type { Clock, FsPort } from './ports.ts';
@@ -88,6 +96,8 @@ export class Agent {
   readonly #outbox: Outbox;
   readonly #cache: AncestorCache;
   #remote: Remote | undefined;
+  /** What comes before this turn's reconciliation. */
+  #moves = NO_MOVES;
   readonly #merger: Merger;
   readonly #displaced: DisplacedInodes;
   readonly #massDelete: MassDelete;
@@ -239,6 +249,14 @@ export class Agent {
     this.#losers.parkLate(remote.revision);
     waitMs = Math.min(waitMs, await this.#parkLate(remote, signal));
     const sinceFlipMs = this.#o.clock.monotonicMs() - this.#lastFlipMs;
+    this.#moves = this.#findMoves(remote);
+    if (this.#moves.toLocal.length > 0 && sinceFlipMs >= this.#o.minIntervalMs) {
+      await this.#publishMoves(this.#moves.toLocal, remote);
+      return LATER_MS;
+    }
+    if (this.#moves.toLocal.length > 0) waitMs = Math.min(waitMs, this.#o.minIntervalMs - sinceFlipMs);
+    if (this.#moves.toRemote.length > 0)
+      waitMs = Math.min(waitMs, this.#outbox.startMoves(this.#moves.toRemote, connection, signal));
     const plan = await this.#decide(connection, signal);
     if (plan.untried.length > 0) waitMs = Math.min(waitMs, UNREAD_MS);
     this.#agree(plan);
@@ -287,13 +305,74 @@ export class Agent {
     await this.#outbox.idle();
   }
 
-  /** Whether a directory above is new and has to wait: what is below it waits with it. */
+  /** Whether a directory above is new, or not there any more, and has to wait: what is below it waits with it. */
   #isBelowBlocked(path: Path): boolean {
     const { ancestor } = this.#o.ledger.state;
     for (const dir of ancestorsOf(path)) {
-      if (ancestor.get(dir)?.type !== 'directory' && this.#isBlocked(dir)) return true;
+      if (!this.#isBlocked(dir)) continue;
+      if ([ancestor.get(dir), this.local.entryAt(dir)].some((entry) => entry?.type !== 'directory'))
+        return true;
     }
     return false;
+  }
+
+  /** Moves of one side that changes of the other side cross; nothing is known of them in a directory without a past. */
+  #findMoves(remote: Remote): CrossMoves {
+    const { ancestor, revision, unadopted } = this.#o.ledger.state;
+    const { dirty, adoptions, busy } = this.local;
+    const isQuiet = dirty.size + adoptions.size + busy.size === 0;
+    if (isQuiet || this.#remoteDirty.size === 0 || revision === 0n || this.#mode === 'pull') return NO_MOVES;
+    const paths = [...new Set([...dirty, ...adoptions.keys()])].filter((path) => !unadopted.has(path));
+    const local = new Map(paths.map((path) => [path, this.local.entryAt(path)]));
+    const arriving = this.#arriving();
+    for (const [path, { entry }] of arriving) local.set(path, entry);
+    return findCrossMoves({
+      ancestor,
+      local,
+      remote: new Map([...this.#remoteDirty.keys()].map((path) => [path, remote.tree.get(path)])),
+      held: this.#o.abilities.held,
+      cameFrom: (path) => arriving.get(path)?.from ?? this.local.cameFrom(path),
+      // What was found beside the trees comes into them first.
+      unsettled: new Set([...busy, ...adoptions.keys(), ...this.#outbox.pushing]),
+      isRefused: (move) => this.#o.carryOnly || this.#outbox.isMoveRefused(move),
+    });
+  }
+
+  /** What was moved to a path where it has not settled yet: its old path is not to be taken for removed. */
+  #arriving(): Map<Path, { readonly from: Path; readonly entry: Entry }> {
+    const { fs, ledger, layout } = this.#o;
+    const { active, ancestor } = ledger.state;
+    const found = new Map<Path, { readonly from: Path; readonly entry: Entry }>();
+    for (const path of this.local.busy) {
+      const at = active === undefined || ancestor.has(path) ? undefined : layout.inTree(active, path);
+      const stat = at === undefined ? undefined : fs.lstat('look for moves', at);
+      const from = stat?.type === 'file' ? this.local.leftBy(stat.ino, path) : undefined;
+      const entry = from === undefined ? undefined : ancestor.get(from);
+      if (from !== undefined && entry !== undefined) found.set(path, { from, entry });
+    }
+    return found;
+  }
+
+  /** Moves made in the volume, here: in a flip of their own, so that what crosses them is compared where it is then. */
+  async #publishMoves(moves: readonly Move[], remote: Remote): Promise<void> {
+    const { ledger, layout } = this.#o;
+    const { items, ancestor } = itemsOfMoves(ledger.state, layout, moves);
+    const result = items.size === 0 ? undefined : await this.#flip(items, ancestor, ledger.state.revision);
+    if (result?.outcome === 'edited') return;
+    if (result === undefined) ledger.write([{ t: 'ancestor', entries: ancestor }], false);
+    const places = moves.flatMap(({ base, from, to }) => [base, from, to]);
+    const isMoved = (path: Path): boolean => places.some((place) => isAtOrBelow(path, place));
+    for (const path of [...items.keys(), ...ancestor.map(([moved]) => moved)]) {
+      this.local.dirty.add(path);
+      this.#noteRemote(path, remote.revision);
+      this.#setProblem(path, result?.problems.get(path));
+    }
+    for (const path of remote.tree.keys()) if (isMoved(path)) this.#noteRemote(path, remote.revision);
+    for (const { base, from, to } of moves) {
+      const reason = 'moved here and in the volume: it has the name that the volume gave it';
+      if (from !== base && from !== to) log('warn', 'conflict decided', { path: to, reason });
+      log('info', 'moved', { path: to, from });
+    }
   }
 
   /** What is to be done, once all that can be merged has been tried. */
@@ -313,10 +392,12 @@ export class Agent {
     this.#noteBelowUnadopted(remote);
     for (const path of [...this.local.dirty, ...this.local.adoptions.keys()]) {
       if (this.#isBlocked(path) || this.#isBelowBlocked(path) || unadopted.has(path)) continue;
+      if (isHeldByMoves(this.#moves, path, ancestor) || this.local.arrivesEarly(path)) continue;
       local.set(path, this.local.entryAt(path));
     }
     for (const path of this.#remoteDirty.keys()) {
       if (this.local.busy.has(path) || this.#outbox.isPushing(path) || this.#isBelowBlocked(path)) continue;
+      if (isHeldByMoves(this.#moves, path, ancestor)) continue;
       changed.set(path, remote.tree.get(path));
       // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
       if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
@@ -421,24 +502,53 @@ export class Agent {
     toRemote = toRemote.filter(({ path }) => !waiting.has(path));
     // All of it waits: a flip would change nothing.
     if (request.size === 0 && !first) return toRemote.filter(({ path }) => !unpublished.has(path));
-    const { fs, clock, assertOwner } = this.#o;
+    const result = await this.#flip(request, ancestor, remote.revision);
+    if (result.outcome === 'edited') return 'again';
+    remote.stage.clear();
+    this.#merger.clear();
+    for (const { path } of plan.merged) if (request.has(path)) log('info', 'merged', { path });
+    for (const path of request.keys()) {
+      this.#dropLoserAtTop(path);
+      if (this.local.adoptions.has(path)) this.local.adopted(path);
+      else this.local.dirty.add(path);
+      this.local.settle(path);
+      if (!result.problems.has(path)) this.#remoteDirty.delete(path);
+      this.#setProblem(path, result.problems.get(path));
+    }
+    if (first) catchUp(this.#publishContext());
+    // What did not come here must not be pushed as if it had.
+    toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
+    return toRemote;
+  }
+
+  #publishContext(): Parameters<typeof publish>[0] {
+    const { fs, layout, ledger, clock, assertOwner, abilities } = this.#o;
     const { seenAtTop } = this.#scanner;
-    const { held, exchanges } = this.#o.abilities;
-    const context = { fs, layout, ledger, clock, assertOwner, seenAtTop, held, exchanges };
+    const { held, exchanges } = abilities;
+    return { fs, layout, ledger, clock, assertOwner, seenAtTop, held, exchanges };
+  }
+
+  /** Publishes, or looks where edits came in between. */
+  async #flip(
+    items: ReadonlyMap<Path, Wanted | undefined>,
+    ancestor: readonly (readonly [Path, AncestorEntry | null])[],
+    revision: bigint,
+  ): Promise<PublishResult> {
+    const { ledger, clock } = this.#o;
     const startMs = clock.monotonicMs();
     let result: PublishResult;
     try {
-      result = publish(context, {
-        items: request,
+      result = publish(this.#publishContext(), {
+        items,
         ancestor,
-        revision: remote.revision,
+        revision,
         unsettled: this.local.busy,
         touchedSince: (tree) => this.#scanner.touchedSince(tree, ledger.state),
         fromTop: this.local.tops,
       });
     } catch (error) {
       // Who knows which of the staged contents are in a tree by now.
-      remote.stage.clear();
+      this.#remote?.stage.clear();
       this.#merger.clear();
       throw error;
     }
@@ -451,26 +561,12 @@ export class Agent {
         escapeBytes(directories.join(' ')),
       );
       await this.look(new Set(directories));
-      return 'again';
+      return result;
     }
     this.#lastFlipMs = clock.monotonicMs();
     const ms = Math.round(this.#lastFlipMs - startMs);
-    remote.stage.clear();
-    this.#merger.clear();
-    for (const { path } of plan.merged) if (request.has(path)) log('info', 'merged', { path });
-    for (const path of request.keys()) {
-      this.#dropLoserAtTop(path);
-      if (this.local.adoptions.has(path)) this.local.adopted(path);
-      else this.local.dirty.add(path);
-      this.local.settle(path);
-      if (!result.problems.has(path)) this.#remoteDirty.delete(path);
-      this.#setProblem(path, result.problems.get(path));
-    }
-    if (first) catchUp(context);
-    log('info', 'published', { revision: remote.revision, changes: request.size, ms });
-    // What did not come here must not be pushed as if it had.
-    toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
-    return toRemote;
+    log('info', 'published', { revision, changes: items.size, ms });
+    return result;
   }
 
   /**

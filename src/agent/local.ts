@@ -236,7 +236,19 @@ export class Local {
   /** Where the inode now at `path` was before it vanished there. */
   cameFrom(path: Path): Path | undefined {
     const disk = this.diskInode(path);
-    if (disk === undefined) return undefined;
+    return disk === undefined ? undefined : this.leftBy(disk, path);
+  }
+
+  /** Whether a new name has the inode of another one that is not known to be there still: then both are judged together. */
+  arrivesEarly(path: Path): boolean {
+    if (this.busy.size === 0 || this.#state.ancestor.has(path)) return false;
+    const disk = this.diskInode(path);
+    if (disk === undefined) return false;
+    return this.#state.slots.namesOf(disk).some((name) => name !== path && this.busy.has(name));
+  }
+
+  /** Where an inode on disk that is at `path` now was before it vanished there. */
+  leftBy(disk: bigint, path: Path): Path | undefined {
     const from = this.#vanished.get(disk)?.path ?? this.#state.leftBy(disk);
     return from === undefined || from === path || this.diskInode(from) === disk ? undefined : from;
   }

@@ -7,10 +7,11 @@ import type { ByteString } from '../codec/kv.ts';
 import { withAcl, type Held } from '../reconcile/attributes.ts';
 import type { Change } from '../reconcile/change.ts';
 import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
+import type { Move } from '../reconcile/cross-moves.ts';
 import { findLinks } from '../reconcile/links.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
-import { ancestorsOf, needsContent, type PushChange } from '../reconcile/push-change.ts';
+import { ancestorsOf, isAtOrBelow, needsContent, type PushChange } from '../reconcile/push-change.ts';
 import { DecodeError, LimitError } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry, Ledger } from './ledger.ts';
@@ -73,6 +74,7 @@ interface Refusal {
 export class Outbox {
   readonly #o: OutboxOptions;
   readonly #refused = new Map<Path, Refusal>();
+  readonly #refusedMoves = new Set<string>();
   readonly #pushing = new Set<Path>();
   #pusher: Pusher | undefined;
   #push: Promise<void> | undefined;
@@ -109,6 +111,11 @@ export class Outbox {
   /** Paths that the volume refused, and why. */
   *refusals(): Iterable<readonly [Path, string]> {
     for (const [path, { reason }] of this.#refused) yield [path, reason];
+  }
+
+  /** Whether the volume has refused a move, so that it is a removal and an addition. */
+  isMoveRefused({ from, to }: Move): boolean {
+    return this.#refusedMoves.has(`${from} -> ${to}`);
   }
 
   /** Whether a path is on its way now. */
@@ -158,7 +165,24 @@ export class Outbox {
     const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
     if (due.length === 0 && !this.#o.parked.isDue && !tidies) return Infinity;
     if (leftMs > 0) return leftMs;
-    this.#push = this.#runPush(due, connection, signal)
+    this.#run(this.#runPush(due, connection, signal));
+    return Infinity;
+  }
+
+  /**
+   * Makes moves of this side in the volume, whatever that has at the paths now: nothing else of them is pushed. Returns when
+   * to try again if it is too early (milliseconds).
+   */
+  startMoves(moves: readonly Move[], connection: Connection, signal: AbortSignal): number {
+    if (this.#push !== undefined) return Infinity;
+    const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
+    if (leftMs > 0) return leftMs;
+    this.#run(this.#pushMoves(moves, connection, signal));
+    return Infinity;
+  }
+
+  #run(push: Promise<void>): void {
+    this.#push = push
       .then(
         () => {
           this.#pushFailures = 0;
@@ -170,7 +194,42 @@ export class Outbox {
         this.#push = undefined;
         this.#o.onEnd();
       });
-    return Infinity;
+  }
+
+  /** A crash in between is no harm: then both sides have made the same move. */
+  async #pushMoves(moves: readonly Move[], connection: Connection, signal: AbortSignal): Promise<void> {
+    const { remote } = connection;
+    const { ancestor } = this.#o.ledger.state;
+    const places = moves.flatMap(({ from, to }) => [from, to]);
+    for (const path of [...ancestor.keys(), ...remote.tree.keys(), ...places])
+      if (places.some((place) => isAtOrBelow(path, place))) this.#pushing.add(path);
+    const changes = moves.flatMap(({ from, to }): PushChange[] => {
+      const entry = remote.tree.get(from);
+      return entry === undefined ? [] : [{ path: to, old: entry, new: entry, movedFrom: from }];
+    });
+    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(changes, {
+      ...(remote.root === undefined ? {} : { root: remote.root }),
+      live: { index: remote.index, revision: () => remote.head },
+      read: () => Promise.resolve(new Uint8Array(0)),
+      ...this.#o.held,
+      signal,
+      onClaim: (claim) => this.#claim(claim),
+    });
+    this.#agreeOnMoves(outcomes);
+    for (const outcome of outcomes) {
+      const { path, movedFrom: from = '' } = outcome.change;
+      if (outcome.outcome === 'committed') {
+        remote.noteOwn(outcome.revision, new Map());
+        log('info', 'moved', { path, from });
+      } else if (outcome.outcome === 'refused') {
+        log('warn', 'not moved', { path, from, reason: outcome.reason });
+        this.#refusedMoves.add(`${from} -> ${path}`);
+      } else {
+        debug('move set aside: %s: %s', escapeBytes(path), outcome.outcome);
+        this.#pausePush(LOST_PAUSE_MS);
+      }
+    }
+    this.#ownRevision = revisions.at(-1) ?? this.#ownRevision;
   }
 
   /** The changes without those that replace what is to be kept in the volume first, and is refused there. */

@@ -361,7 +361,12 @@ class Publication {
       this.#active === undefined
         ? [...this.#work.keys()].map((path) => [path, null] as const)
         : [...items.map((path) => [path, old.get(path) ?? null] as const), ...carried];
-    const { revision, ancestor } = this.#request;
+    const { revision } = this.#request;
+    // What could not be put here is agreed on by nobody: that it is missing is no removal of somebody's.
+    const missing = new Set(slots.flatMap(([path, slot]) => (slot === null ? [path] : [])));
+    const ancestor = this.#request.ancestor.filter(
+      ([path, entry]) => entry === null || !missing.has(path) || !this.#tree.problems.has(path),
+    );
     ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor }], true);
   }
 

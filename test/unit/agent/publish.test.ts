@@ -346,6 +346,15 @@ describe('publish', () => {
       expect((await served.lookUntilSettled()).edits).to.deep.equal([]);
     }));
 
+  it('agrees on nothing that it could not make: that is missing is no removal', () =>
+    serve(async (served) => {
+      served.publish({ f: file('one') });
+      const result = served.publish({ f: file('one'), 'd/x': file('x') });
+      expect(result.outcome === 'published' && [...result.problems.keys()]).to.deep.equal(['d/x']);
+      expect([...served.ledger.state.ancestor.keys()]).to.deep.equal(['f']);
+      expect((await served.lookUntilSettled()).edits).to.deep.equal([]);
+    }));
+
   it('removes nothing behind a symlink that a directory has become again', () =>
     serve(async (served) => {
       const outside = temporaryDirectory();
