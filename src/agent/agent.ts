@@ -184,6 +184,11 @@ export class Agent {
   /** Paths that could not be done, and why. */
   allProblems(): Map<Path, string> {
     const all = new Map([...this.problems, ...this.local.problems]);
+    const { fs, layout, ledger } = this.#o;
+    for (const [name, path] of ledger.state.quarantined) {
+      if (fs.lstat('quarantined', `${layout.quarantine}/${name}`) !== undefined)
+        all.set(path, `it was empty after a reboot, was set aside as quarantine/${name}, and is not pushed`);
+    }
     for (const [path, reason] of this.#outbox.refusals()) all.set(path, reason);
     for (const [path, reason] of this.parked.refusals()) all.set(path, reason);
     return all;

@@ -38,6 +38,8 @@ export interface Layout {
   readonly ancestor: ByteString;
   /** What a person has accepted and no guard has spent yet: empty files named by id. */
   readonly accept: ByteString;
+  /** What a reboot had left empty; missing until there is something. */
+  readonly quarantine: ByteString;
   readonly ledger: ByteString;
   /** How long the ledger was when it was last flushed. */
   readonly mark: ByteString;
@@ -61,6 +63,7 @@ export function layoutOf(root: ByteString, stateDir?: ByteString): Layout {
     parked: `${state}/parked`,
     ancestor: `${state}/ancestor`,
     accept: `${state}/accept`,
+    quarantine: `${state}/quarantine`,
     ledger: `${state}/ledger`,
     mark: `${state}/ledger.mark`,
     status: `${state}/status.json`,

@@ -124,6 +124,10 @@ export type LedgerRecord =
       readonly hold?: bigint;
       readonly relied?: Claimed['relied'];
     }
+  /** Which boot of the machine this state was used in last. */
+  | { readonly t: 'boot'; readonly id: string }
+  /** What a reboot had left empty at a path; `null`: somebody has taken it away. */
+  | { readonly t: 'quarantined'; readonly name: string; readonly path: Path | null }
   /** Which patterns take no part from now on, and paths that did not before and are here. */
   | { readonly t: 'filter'; readonly patterns: readonly string[]; readonly entered: readonly Path[] }
   /** The newest key of the volume that was taken in. */
@@ -181,6 +185,9 @@ export class LedgerState {
     relied: undefined as Claimed['relied'],
   };
   anchor: Anchor | undefined;
+  boot: string | undefined;
+  /** Paths by name in the quarantine. */
+  readonly quarantined = new Map<string, Path>();
   /** What is left out; `undefined` before the first start that noted it. */
   filter: readonly string[] | undefined;
   /** Paths that were left out before and have not been compared since. */
@@ -245,6 +252,13 @@ export class LedgerState {
         if (record.hold !== undefined) this.claimed.holds.add(record.hold);
         if (record.relied !== undefined) this.claimed.relied = record.relied;
         return;
+      case 'boot':
+        this.boot = record.id;
+        return;
+      case 'quarantined':
+        if (record.path === null) this.quarantined.delete(record.name);
+        else this.quarantined.set(record.name, record.path);
+        return;
       case 'filter':
         this.filter = record.patterns;
         for (const path of record.entered) this.entered.add(path);
@@ -300,6 +314,8 @@ export class LedgerState {
     if (slices.size > 0) yield { t: 'claimed', slices: [...slices] };
     for (const hold of holds) yield { t: 'claimed', hold };
     if (relied !== undefined) yield { t: 'claimed', relied };
+    if (this.boot !== undefined) yield { t: 'boot', id: this.boot };
+    for (const [name, path] of this.quarantined) yield { t: 'quarantined', name, path };
     if (this.filter !== undefined) yield { t: 'filter', patterns: this.filter, entered: [...this.entered] };
     if (this.anchor !== undefined) yield { t: 'anchor', anchor: this.anchor };
     for (const [trip, times] of this.accepted) yield { t: 'accepted', trip, times };

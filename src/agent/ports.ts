@@ -259,6 +259,8 @@ export interface Ports {
   openStore(address: MetaAddress): EtcdStore;
   /** Hints about DIR, of which `stateDir` is no part; byte strings. */
   openWatch(root: ByteString, stateDir: ByteString): WatchPort;
+  /** Another one after each start of the machine; absent: not known. */
+  readonly bootId?: string;
   /** One agent a directory. Throws ConfigError when another one serves it. */
   lock(stateDir: ByteString): Promise<Lock>;
 }

@@ -10,6 +10,7 @@ import { otherTree, type Layout, type TreeName } from './layout.ts';
 import { Ledger, readAll, type LedgerRecord, type LedgerState } from './ledger.ts';
 import { log } from './log.ts';
 import type { Clock, FileStat, FsPort, Ports } from './ports.ts';
+import { checkAfterReboot } from './reboot.ts';
 import { restoreTrees } from './restore.ts';
 import { mendTop } from './top.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
@@ -36,7 +37,7 @@ interface RecoverContext {
  * a DIR that is missing, no directory, or served by another agent.
  */
 export async function openState(
-  { fs, clock, lock: takeLock }: Pick<Ports, 'fs' | 'clock' | 'lock'>,
+  { fs, clock, lock: takeLock, bootId }: Pick<Ports, 'fs' | 'clock' | 'lock' | 'bootId'>,
   layout: Layout,
   remembered?: LedgerState,
 ): Promise<OpenState> {
@@ -70,6 +71,7 @@ export async function openState(
     recover({ fs, layout, ledger, clock });
     recoverLostState(fs, layout, ledger);
     checkParked(fs, layout, ledger);
+    if (bootId !== undefined) checkAfterReboot({ fs, layout, ledger, clock }, bootId);
     return {
       ledger,
       assertOwner: () => {

@@ -1,5 +1,7 @@
 /** The real world as the ports of a run. */
 
+import { readFileSync } from 'node:fs';
+
 import type { ByteString } from '../codec/kv.ts';
 import { systemClock } from './clock.ts';
 import { DirectoryWatch } from './directory-watch.ts';
@@ -17,7 +19,9 @@ export type Watcher = (typeof WATCHERS)[number];
 const NO_WATCH: WatchPort = { start: () => undefined, close: async () => undefined };
 
 export function systemPorts(watcher: Watcher): Ports {
+  const bootId = readBootId();
   return {
+    ...(bootId === undefined ? {} : { bootId }),
     fs: nodeFs,
     clock: systemClock,
     openStore: (address) => etcdStore(address, systemClock),
@@ -34,5 +38,13 @@ function openWatch(watcher: Watcher, root: ByteString, stateDir: ByteString): Wa
       return new ChokidarWatch(root, stateDir);
     case 'none':
       return NO_WATCH;
+  }
+}
+
+function readBootId(): string | undefined {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').trim();
+  } catch {
+    return undefined;
   }
 }

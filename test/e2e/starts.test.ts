@@ -5,6 +5,7 @@ import {
   appendFileSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   truncateSync,
@@ -201,6 +202,40 @@ describe('a start', () => {
       await quiet(await start());
       expect(await files()).to.include.members(['same', 'mine', 'd/mine', 'own/deep/file']);
     });
+  });
+
+  it('after a reboot: what was left empty or full of zeros is set aside, restored and never pushed', async () => {
+    await make({ empty: 'one\n', zeros: 'two\n', 'always-empty': '', meant: 'x\n', gone: 'x\n' });
+    await (await start()).stop();
+    // As a power cut leaves it behind: nobody has written that.
+    truncateSync(join(dir, '..data/empty'), 0);
+    writeFileSync(join(dir, '..data/zeros'), Buffer.alloc(4096));
+    truncateSync(join(dir, '..data/gone'), 0);
+    writeFileSync(join(dir, '..data/meant'), 'edited\n');
+    await volume.push(volume.remove('gone'));
+    const ledger = join(dir, '..etcd-etc-agent/ledger');
+    const text = readFileSync(ledger, 'latin1');
+    writeFileSync(ledger, text.replace(/("t":"boot","id":")./, '$1X'), 'latin1');
+    const agent = await start();
+    await quiet(agent);
+    await agent.until('they are restored', () => read('empty') + read('zeros') === 'one\ntwo\n');
+    expect(await files()).to.deep.equal(['always-empty', 'empty', 'meant', 'zeros']);
+    expect(Object.keys(publishedTree(dir)).sort()).to.deep.equal(await files());
+    for (const [path, content] of [
+      ['empty', 'one\n'],
+      ['zeros', 'two\n'],
+      ['meant', 'edited\n'],
+      ['always-empty', ''],
+    ] as const)
+      expect(await cat(path), path).to.equal(content);
+    expect(await inVolume('/.conflicts').catch(() => [])).to.deep.equal([]);
+    const aside = readdirSync(join(dir, '..etcd-etc-agent/quarantine'));
+    expect(aside).to.have.length(3);
+    expect(agent.status?.problems['zeros']).to.match(/empty after a reboot.*quarantine/);
+    // Emptied without a reboot, it is meant.
+    writeFileSync(join(dir, 'zeros'), '');
+    await agent.pushed();
+    expect(await cat('zeros')).to.equal('');
   });
 
   describe('with a state that is not what it was', () => {
