@@ -130,18 +130,10 @@ class Publication {
     const shown = new Map(slots);
     const slotAt = (name: Path): Slot | undefined =>
       shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
-    const shownPaths = [...this.#request.items.keys()].filter(
-      (path) => !this.#leftTheTop(path) && !this.#isUnsettledAtTop(path),
-    );
+    const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#leftTheTop(path));
     mendTop(this.#context, shownPaths, slotAt);
     this.#logCommit(slots);
     return { outcome: 'published', problems: this.#tree.problems, touched: this.#tree.touched };
-  }
-
-  /** What somebody has put at the top and has not settled stays there, whatever the publish changes below that name. */
-  #isUnsettledAtTop(path: Path): boolean {
-    const name = path.split('/', 1)[0] ?? path;
-    return this.#request.unsettled?.has(name) === true && !this.#request.items.has(name);
   }
 
   /** What was taken over from the top and is not there any more was removed since: its name is not put back. */

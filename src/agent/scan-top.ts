@@ -101,6 +101,7 @@ export class TopScanner {
       if (isMove && isBusyBelow(look, other)) {
         // Edits below it move with it once they have settled.
         for (const path of [name, other, ...below.keys()]) look.busy.add(path);
+        this.memory.noteWaiting(name);
         return;
       }
       // `ln` and `cp -l` give the link itself a second name: what it leads to is meant.
@@ -125,9 +126,10 @@ export class TopScanner {
     const slot = this.#reader.read(name, at, stat, look, true);
     if (slot === undefined) return;
     if (sameSlotContent(slot, state.slots.get(name))) look.mend.add(name);
-    else if (!this.#reader.isSettled('top', name, stat, QUIET_MS.content + this.#o.settleMs))
+    else if (!this.#reader.isSettled('top', name, stat, QUIET_MS.content + this.#o.settleMs)) {
+      this.memory.noteWaiting(name);
       look.busy.add(name);
-    else this.#adoptOver(state, name, { slot, source: at }, look);
+    } else this.#adoptOver(state, name, { slot, source: at }, look);
   }
 
   /** Whether a name of the view is missing at the top, or its link stands there under another name. */
@@ -156,6 +158,7 @@ export class TopScanner {
     // The editor's file is the inode in the trees already: edits of it are seen there.
     if (slot?.type === 'file' && slot.signature.ino === stat.ino) return;
     if (!this.#reader.isSettled('top', name, stat, QUIET_MS.content + this.#o.settleMs, at)) {
+      this.memory.noteWaiting(name);
       look.busy.add(name);
       return;
     }
@@ -188,6 +191,7 @@ export class TopScanner {
   #waitsBelow(state: LedgerState, path: Path, look: Look): boolean {
     if (![...look.busy].some((other) => other !== path && isAtOrBelow(other, path))) return false;
     for (const other of [path, ...state.slots.below(path)]) look.busy.add(other);
+    if (!path.includes('/')) this.memory.noteWaiting(path);
     return true;
   }
 

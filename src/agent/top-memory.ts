@@ -17,6 +17,8 @@ export interface SeenAtTop {
   hasFile(ino: bigint): boolean;
   /** The text of a symlink that is not the agent's own. */
   textOf(name: ByteString): ByteString | undefined;
+  /** Whether what stands there, a file or a link, was seen and waits, or what it would end does: it stays. */
+  isWaiting(name: ByteString): boolean;
 }
 
 /**
@@ -27,6 +29,7 @@ export interface SeenAtTop {
 export class TopMemory implements SeenAtTop {
   readonly #directories = new Map<ByteString, { readonly ino: bigint; readonly seen: Seen }>();
   readonly #links = new Map<ByteString, ByteString>();
+  readonly #waiting = new Set<ByteString>();
 
   /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
   readonly files = new Set<bigint>();
@@ -63,9 +66,18 @@ export class TopMemory implements SeenAtTop {
     return this.#links.get(name);
   }
 
+  isWaiting(name: ByteString): boolean {
+    return this.#waiting.has(name);
+  }
+
+  noteWaiting(name: ByteString): void {
+    this.#waiting.add(name);
+  }
+
   /** A look begins: it comes by all links and files. */
   startLook(): void {
     this.#links.clear();
+    this.#waiting.clear();
     this.files.clear();
   }
 

@@ -52,6 +52,8 @@ export function mendTop(
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     // A link that came since the look is found by the next one.
     if (text !== undefined && !ours && seenAtTop !== undefined && seenAtTop.textOf(name) !== text) continue;
+    // What waits to be taken over, or for what it takes the place of, is not put away, whatever the tree has there.
+    if (stat !== undefined && stat.type !== 'directory' && seenAtTop?.isWaiting(name) === true) continue;
     // So is a file, unless the tree had that very inode; and a directory where there is to be none.
     const isKnown = ledger.state.slots.get(name)?.signature.ino === stat?.ino;
     if (stat?.type === 'file' && seenAtTop?.hasFile(stat.ino) === false && !isKnown) continue;

@@ -102,6 +102,13 @@ const CASES: readonly Case[] = [
     after: { 'other.conf': VIEW['other.conf']!, 'conf.d': file('whole\n') },
   },
   {
+    title:
+      'a directory that becomes a file right after a file was made in it, while something in it is published',
+    steps: ['echo late > conf.d/late; rm -r conf.d; echo whole > conf.d'],
+    meanwhile: { ...VIEW, 'conf.d/new': file('new\n') },
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': file('whole\n') },
+  },
+  {
     title: 'a directory that becomes a symlink while something in it is published',
     steps: ['rm -r conf.d; ln -s other.conf conf.d'],
     meanwhile: { ...VIEW, 'conf.d/new': file('new\n') },
