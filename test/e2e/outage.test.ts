@@ -1,7 +1,16 @@
 /** What the agent does while etcd is away, comes back, comes back empty, or loses the volume: the published tree stays. */
 
 import { expect } from 'chai';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Etcd3 } from 'etcd3';
@@ -163,6 +172,29 @@ describe('outages', () => {
         expect(read('a')).to.equal('edited meanwhile\n');
       });
     }
+
+    it('for long, with many edits: the state stays small, and the last ones are pushed afterwards', async () => {
+      const agent = await start(['--rescan', '200ms']).ready();
+      await etcd.kill();
+      const ledger = join(dir, '..etcd-etc-agent/ledger');
+      const names = Array.from({ length: 200 }, (_, index) => `d/${'x'.repeat(60)}-${index}`);
+      let largest = 0;
+      let written = 0;
+      // Each round is seen before the next one: so many edits go through the log as an hour brings.
+      for (let round = 0; round < 12; round += 1) {
+        for (const name of names) writeFileSync(join(dir, name), `${round} ${'y'.repeat(200)}\n`);
+        written += names.length;
+        await agent.until('it has seen them', ({ files }) => files >= names.length);
+        await agent.rescanned(1);
+        largest = Math.max(largest, statSync(ledger).size);
+      }
+      expect(written).to.equal(2400);
+      expect(largest).to.be.lessThan(3 << 20);
+      expect(readdirSync(join(dir, '..etcd-etc-agent/kept')).length).to.be.lessThan(names.length);
+      await etcd.start();
+      await untilInVolume(names[7] ?? '', `11 ${'y'.repeat(200)}\n`);
+      await agent.until('all is pushed', ({ pendingEdits, stale }) => pendingEdits === 0 && !stale);
+    });
 
     it('keeps its tree when the store comes back empty, says so, and follows the volume once it is put back', async () => {
       const agent = await start(['--rescan', '500ms']).ready();

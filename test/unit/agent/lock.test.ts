@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 
@@ -5,6 +6,7 @@ import { codeOf, ConfigError } from '../../../src/agent/error.ts';
 import { nodeFs } from '../../../src/agent/fs.ts';
 import { acquireLock } from '../../../src/agent/lock.ts';
 import { removeTree, ServedDirectory, temporaryDirectory } from '../../support/served-directory.ts';
+import { file } from '../../support/tree-on-disk.ts';
 
 describe('the lock', () => {
   const made: string[] = [];
@@ -52,6 +54,40 @@ describe('the lock', () => {
 
   it('needs the directory', async () => {
     expect(codeOf(await refusal(acquireLock(nodeFs, `${directory()}/missing`)))).to.equal('ERR_CONFIG');
+  });
+
+  it('is held under the path of a bind mount as well', async function () {
+    const [path, other] = [directory(), directory()];
+    const bound = spawnSync('mount', ['--bind', path, other]);
+    // Where nobody may mount there are no such paths.
+    if (bound.status !== 0) return this.skip();
+    try {
+      const first = await ServedDirectory.open({ root: path });
+      const error = await refusal(ServedDirectory.open({ root: other }));
+      expect(error)
+        .to.have.property('message')
+        .that.matches(/another agent serves this directory already/);
+      await first.close();
+    } finally {
+      expect(spawnSync('umount', [other]).status).to.equal(0);
+    }
+  });
+
+  it('that another network namespace cannot see is made up for by the owner token, read before every flip', async () => {
+    const root = directory();
+    const served = await ServedDirectory.open({ root });
+    served.publish({ f: file('one') });
+    const data = fs.readlinkSync(served.layout.data);
+    const token = `${served.layout.state}/owner`;
+    fs.writeFileSync(`${token}.other`, 'of another agent');
+    fs.renameSync(`${token}.other`, token);
+    expect(() => served.publish({ f: file('two') })).to.throw(
+      ConfigError,
+      'another agent has taken this directory over',
+    );
+    expect(fs.readlinkSync(served.layout.data)).to.equal(data);
+    expect(fs.readFileSync(`${root}/f`, 'utf8')).to.equal('one');
+    await served.close();
   });
 
   it('keeps a second agent away from a served directory, and lets it in afterwards', async () => {
