@@ -1,6 +1,6 @@
 /** The default suites, the longest files first, as files run at the same time; and the programs that they use. */
 
-export const SUITES = ['fault', 'interop', 'e2e', 'contract', 'property', 'unit'];
+export const SUITES = ['fault', 'interop', 'e2e', 'sim', 'contract', 'property', 'unit'];
 export const TOOLS = ['etcd', 'etcdctl', 'nginx', 'juicefs', 'kubectl'];
 
 /** Older clients that the tests of `interop` run against. */

@@ -32,8 +32,8 @@ export class MemoryEtcd {
   clusterId = '1';
   readonly version = '3.5.33';
   readonly #versions = new Map<ByteString, Version[]>();
-  /** All keys that ever were, in order; `undefined`: to be sorted again. */
-  #sorted: ByteString[] | undefined;
+  /** All keys that ever were, in order. */
+  #sorted: ByteString[] = [];
   readonly #log: Revision[] = [];
   readonly #leases = new Map<bigint, Lease>();
   readonly #listeners = new Set<(revision: Revision) => void>();
@@ -78,7 +78,6 @@ export class MemoryEtcd {
   /** The keys of a range in order, at most `limit` of them. */
   range({ start, end }: KeyRange, revision = this.#revision, limit = Infinity): Kv[] {
     this.assertThere(revision);
-    this.#sorted ??= [...this.#versions.keys()].sort();
     const kvs: Kv[] = [];
     for (let at = firstFrom(this.#sorted, start); at < this.#sorted.length; at += 1) {
       const key = this.#sorted[at];
@@ -142,7 +141,7 @@ export class MemoryEtcd {
     if (versions !== undefined) versions.push(version);
     else {
       this.#versions.set(key, [version]);
-      this.#sorted = undefined;
+      this.#sorted.splice(firstFrom(this.#sorted, key), 0, key);
     }
   }
 
@@ -173,9 +172,9 @@ export class MemoryEtcd {
         (versions[0]?.modRevision ?? 0n) < revision
       ) {
         this.#versions.delete(key);
-        this.#sorted = undefined;
       }
     }
+    this.#sorted = this.#sorted.filter((key) => this.#versions.has(key));
   }
 
   grantLease(seconds: number): bigint {

@@ -59,7 +59,8 @@ interface Place {
 export class MemoryFs implements FsPort {
   readonly #now: () => bigint;
   readonly #root: Inode;
-  readonly #parents = new Map<Inode, Inode>();
+  /** Where each directory stands. */
+  readonly #parents = new Map<Inode, { readonly dir: Inode; readonly name: ByteString }>();
   readonly #descriptors = new Map<number, Descriptor>();
   /** Numbers of inodes that are gone, the last one first: ext4 gives them out again at once. */
   readonly #free: bigint[] = [];
@@ -138,7 +139,7 @@ export class MemoryFs implements FsPort {
       parts = rest;
       if (name === '.') place = { dir, name, inode: dir };
       else if (name === '..') {
-        const above = this.#parents.get(dir) ?? this.#root;
+        const above = this.#parents.get(dir)?.dir ?? this.#root;
         place = { dir: above, name: '.', inode: above };
       } else place = { dir, name, inode: dir.entries.get(name) };
       const found = place.inode;
@@ -172,7 +173,7 @@ export class MemoryFs implements FsPort {
     const stamp = this.#stamp();
     dir.mtimeNs = dir.ctimeNs = inode.ctimeNs = stamp;
     if (inode.type !== 'directory') return;
-    this.#parents.set(inode, dir);
+    this.#parents.set(inode, { dir, name });
     dir.nlink += 1;
   }
 
@@ -228,9 +229,39 @@ export class MemoryFs implements FsPort {
     return inode.data.slice();
   }
 
+  /** What is in an open file, and something that tells it from all others. */
+  contentOf(fd: number): string {
+    return Buffer.from(this.#descriptor('fstat', fd).inode.data).toString('latin1');
+  }
+
+  identityAt(path: ByteString): unknown {
+    try {
+      return this.#resolve('stat', path, true).inode;
+    } catch {
+      return undefined;
+    }
+  }
+
+  identityOf(fd: number): unknown {
+    return this.#descriptor('fstat', fd).inode;
+  }
+
   /** stat(2): what a path leads to; `undefined` when it leads nowhere. */
   stat(path: ByteString): FileStat | undefined {
     return this.#unlessMissing(() => this.#existing('stat', path, true));
+  }
+
+  /** The directory that the last name of a path stands in, without any link on the way; throws when there is none. */
+  directoryOf(path: ByteString): ByteString {
+    const names: ByteString[] = [];
+    let at: Inode | undefined = this.#resolve('realpath', path, false).dir;
+    while (at !== undefined && at !== this.#root) {
+      const place = this.#parents.get(at);
+      if (place === undefined) throw fsError('ENOENT', 'realpath', path);
+      names.unshift(place.name);
+      at = place.dir;
+    }
+    return `/${names.join('/')}`;
   }
 
   #unlessMissing(find: () => Inode): FileStat | undefined {
@@ -307,10 +338,16 @@ export class MemoryFs implements FsPort {
     const { inode } = descriptor;
     const at = descriptor.isAppending ? inode.data.length : (position ?? descriptor.position);
     if (bytes.length === 0) return;
-    const data = new Uint8Array(Math.max(inode.data.length, at + bytes.length));
-    data.set(inode.data);
-    data.set(bytes, at);
-    this.#setData(inode, data);
+    const before = inode.data;
+    const length = Math.max(before.length, at + bytes.length);
+    // With room to grow: a log is appended to thousands of times. What lies behind the end is not known to be zeros.
+    let whole = new Uint8Array(before.buffer, 0, before.buffer.byteLength);
+    if (whole.length < length) {
+      whole = new Uint8Array(length * 2);
+      whole.set(before);
+    } else whole.fill(0, before.length, length);
+    whole.set(bytes, at);
+    this.#setData(inode, whole.subarray(0, length));
     if (position === undefined) descriptor.position = at + bytes.length;
   }
 
@@ -397,7 +434,7 @@ export class MemoryFs implements FsPort {
     const target = this.#resolve('rename', to, false);
     const { inode: replaced } = target;
     if (inode.type === 'directory') {
-      for (let at: Inode | undefined = target.dir; at !== undefined; at = this.#parents.get(at))
+      for (let at: Inode | undefined = target.dir; at !== undefined; at = this.#parents.get(at)?.dir)
         if (at === inode) throw fsError('EINVAL', 'rename', from);
     }
     if (replaced === inode) return;

@@ -1,0 +1,143 @@
+/** One run: agents, a mount and local programs, with faults, all from one seed; then rest, and what must be true. */
+
+import { Actor } from './actor.ts';
+import { Faults } from './faults.ts';
+import type { Pod } from './pod.ts';
+import { AT_THE_TOP, EDITS, LINKS, type Weighted } from './programs.ts';
+import { identities } from './shown.ts';
+import { Stage, type Failure } from './stage.ts';
+import type { Trace } from './trace.ts';
+
+export interface Outcome {
+  readonly seed: number;
+  readonly failures: readonly Failure[];
+  /** Hash of the whole trace. */
+  readonly digest: string;
+  readonly trace: Trace;
+  /** Things that happened. */
+  readonly steps: number;
+}
+
+/** How long programs run and faults happen; virtual milliseconds. */
+const BUSY_MS = 40_000;
+/** How long all may take to agree after that, how long late finds may take, and how still it then has to be. */
+const REST_MS = 240_000;
+const LATE_MS = 20_000;
+const STILL_MS = 45_000;
+/**
+ * How much happens. `calm`: writers that give each other time. `rough`: twice as much, hints that are lost, and steps of local programs between
+ * any two calls of an agent. `wild`: so, and programs also make, move and remove names at the top of DIR, and make links.
+ */
+export type Profile = 'calm' | 'rough' | 'wild';
+
+interface Pace {
+  /** How likely it is that a local program's step comes before a call of an agent. */
+  readonly between: number;
+  /** How likely it is that a hint about a change never comes. */
+  readonly lostHints: number;
+  /** Between two programs of one writer, on average; milliseconds. */
+  readonly pauseMs: number;
+  readonly programs: Weighted;
+}
+
+const PACES: Readonly<Record<Profile, Pace>> = {
+  calm: { between: 0, lostHints: 0, pauseMs: 3_000, programs: EDITS },
+  rough: { between: 0.004, lostHints: 0.1, pauseMs: 1_500, programs: EDITS },
+  wild: { between: 0.004, lostHints: 0.1, pauseMs: 1_500, programs: [...EDITS, ...AT_THE_TOP, ...LINKS] },
+};
+
+const TOP_DIRECTORIES = ['d', 'e', 'g'];
+
+export async function simulate(seed: number, profile: Profile = 'calm'): Promise<Outcome> {
+  const stage = await Stage.open(seed, seed % 5 === 0 ? 1 : 0);
+  await new Simulation(stage, PACES[profile]).run();
+  const { failures, trace, scheduler } = stage;
+  return { seed, failures, digest: trace.digest(), trace, steps: scheduler.steps };
+}
+
+class Simulation {
+  readonly #stage: Stage;
+  readonly #pace: Pace;
+
+  constructor(stage: Stage, pace: Pace) {
+    this.#stage = stage;
+    this.#pace = pace;
+  }
+
+  get #hasFailed(): boolean {
+    return this.#stage.failures.length > 0;
+  }
+
+  async run(): Promise<void> {
+    const stage = this.#stage;
+    const { scheduler, trace, random } = stage;
+    const { between, lostHints, pauseMs, programs } = this.#pace;
+    stage.lostHints = lostHints;
+    const actors = new Map<Pod, Actor>();
+    for (const dir of TOP_DIRECTORIES) stage.mount.mkdir(dir);
+    for (let pods = 1 + random.below(3); pods > 0; pods -= 1) {
+      const { pod, local } = stage.addPod({
+        adopt: true,
+        conflict: random.pick(['merge', 'remote', 'local']),
+      });
+      actors.set(pod, new Actor(local, scheduler, trace, stage.fork(), programs, pauseMs));
+      pod.start();
+    }
+    stage.between = (pod) => {
+      if (random.next() < between) actors.get(pod)?.step();
+    };
+    const mounted = new Actor(stage.remote, scheduler, trace, stage.fork(), EDITS, pauseMs);
+    const faults = new Faults(stage, stage.pods, stage.fork());
+    for (const actor of [...actors.values(), mounted]) actor.start();
+    faults.start();
+    await scheduler.pass(BUSY_MS, () => this.#hasFailed);
+    faults.end();
+    for (const actor of [...actors.values(), mounted]) actor.finish();
+    trace.note('-', 'rest');
+    if (!this.#hasFailed) await this.#rest();
+    stage.end();
+  }
+
+  /** All agree, nothing is lost, and then nothing moves any more, not even after a restart. */
+  async #rest(): Promise<void> {
+    const stage = this.#stage;
+    const endMs = stage.scheduler.nowMs + REST_MS;
+    let differ: string[] = [];
+    do {
+      // One that was told to end may do so only now.
+      for (const pod of stage.pods) if (pod.agent === undefined) pod.start();
+      await stage.pass(5_000);
+      differ = stage.differences();
+    } while (differ.length > 0 && stage.scheduler.nowMs < endMs && !this.#hasFailed);
+    for (const difference of differ) stage.fail('G5', difference);
+    await stage.pass(LATE_MS);
+    for (const lost of stage.lost()) stage.fail('G2', lost);
+    if (this.#hasFailed) return;
+    await this.#checkStillness('left alone');
+    if (this.#hasFailed) return;
+    for (const pod of stage.pods) {
+      pod.agent?.kill();
+      pod.start();
+    }
+    await this.#checkStillness('after a restart');
+    for (const difference of stage.differences()) stage.fail('G5', difference);
+    for (const lost of stage.lost()) stage.fail('G2', lost);
+  }
+
+  async #checkStillness(when: string): Promise<void> {
+    const before = this.#state();
+    await this.#stage.pass(STILL_MS);
+    const after = this.#state();
+    const news = after.filter((line) => !before.includes(line)).slice(0, 5);
+    const gone = before.filter((line) => !after.includes(line)).slice(0, 5);
+    if (news.length + gone.length > 0)
+      this.#stage.fail('G5', `${when} something was written: ${gone.join(', ')} -> ${news.join(', ')}`);
+  }
+
+  #state(): string[] {
+    return [
+      `revision ${this.#stage.etcd.revision}`,
+      ...this.#stage.pods.flatMap((pod) => identities(pod.fs).map((line) => `${pod.name}:${line}`)),
+    ];
+  }
+}

@@ -1,0 +1,140 @@
+/** A volume in an etcd in memory, a mount of it, and pods beside it, all in the virtual time of one scheduler. */
+
+import { loadCodecs } from '../../src/agent/codecs.ts';
+import { configureLog } from '../../src/agent/log.ts';
+import type { RunOptions } from '../../src/agent/run-options.ts';
+import { format } from '../../src/agent/verbs/format.ts';
+import { parseMetaUrl } from '../../src/codec/url.ts';
+import { MemoryEtcd } from '../support/memory-etcd.ts';
+import { MemoryStore } from '../support/memory-store.ts';
+import { Random } from '../support/random.ts';
+import { describeRevision } from './describe-revision.ts';
+import { History, RecordedSite } from './history.ts';
+import { MountSite } from './mount.ts';
+import { FINE, type Weather } from './network.ts';
+import { Pod, ROOT, START_NS, URL, type World } from './pod.ts';
+import { Scheduler } from './scheduler.ts';
+import { diskShown, differences, volumeShown } from './shown.ts';
+import { DiskSite } from './site.ts';
+import { speaker } from './speaker.ts';
+import { Trace } from './trace.ts';
+
+export interface Failure {
+  /** Which guarantee of the design. */
+  readonly guarantee: string;
+  readonly what: string;
+}
+
+export class Stage implements World {
+  readonly scheduler = new Scheduler();
+  readonly trace = new Trace(() => this.scheduler.nowMs);
+  readonly etcd = new MemoryEtcd(() => this.scheduler.nowMs);
+  readonly weather: Weather = { ...FINE };
+  readonly history = new History(() => this.scheduler.nowMs);
+  readonly failures: Failure[] = [];
+  readonly pods: Pod[] = [];
+  readonly mount: MountSite;
+  /** The mount, with what its programs write recorded. */
+  readonly remote: RecordedSite;
+  readonly random: Random;
+  lostHints = 0;
+  between: (pod: Pod) => void = () => undefined;
+
+  private constructor(seed: number) {
+    this.random = new Random(seed);
+    const { prefix } = parseMetaUrl(URL);
+    this.mount = new MountSite('mount', this.etcd, prefix, () => this.#nowNs());
+    this.remote = new RecordedSite(this.mount, this.history, this.trace);
+    this.etcd.listen(({ revision, events }) =>
+      this.trace.note('store', `${revision}: ${describeRevision(events, prefix)}`),
+    );
+  }
+
+  /** With an empty volume. Without a trash nothing hides a content that was lost. */
+  static async open(seed: number, trashDays = 0): Promise<Stage> {
+    // The one thing that is really waited for: before anything is in virtual time.
+    await loadCodecs();
+    const stage = new Stage(seed);
+    configureLog({
+      format: 'text',
+      level: 'info',
+      write: (line) => stage.trace.note(speaker.getStore() ?? '?', line.trimEnd()),
+    });
+    await stage.#makeVolume(trashDays);
+    return stage;
+  }
+
+  #nowNs(): bigint {
+    return START_NS + BigInt(Math.round(this.scheduler.nowUs)) * 1000n;
+  }
+
+  async #makeVolume(trashDays: number): Promise<void> {
+    const clock = {
+      nowNs: () => this.#nowNs(),
+      monotonicMs: () => this.scheduler.nowMs,
+      sleep: async () => undefined,
+      breathe: async () => undefined,
+      random: () => 0.5,
+    };
+    const nowhere = { write: () => true, once: () => undefined };
+    const store = new MemoryStore(this.etcd, clock);
+    const context = { store, address: parseMetaUrl(URL), clock, out: nowhere, err: nowhere };
+    await format(context, { name: 'sim', trashDays });
+    await store.close();
+  }
+
+  /** A generator of its own for each part, so that one that draws more does not move the others. */
+  fork(): Random {
+    return new Random(this.random.below(2 ** 32));
+  }
+
+  /** A machine whose agent is not started yet, and the programs' view of it. */
+  addPod(options: Partial<RunOptions> = {}): { readonly pod: Pod; readonly local: RecordedSite } {
+    const pod = new Pod(`pod${this.pods.length}`, this, this.fork(), options);
+    this.pods.push(pod);
+    const disk = new DiskSite(pod.name, pod.fs, ROOT, (path) => pod.changed(path));
+    return { pod, local: new RecordedSite(disk, this.history, this.trace) };
+  }
+
+  fail(guarantee: string, what: string): void {
+    this.trace.note('!', `${guarantee}: ${what}`);
+    if (this.failures.length < 20) this.failures.push({ guarantee, what });
+  }
+
+  async pass(ms: number): Promise<void> {
+    await this.scheduler.pass(ms);
+  }
+
+  /** How the directories differ from the volume, in words. */
+  differences(): string[] {
+    const volume = volumeShown(this.mount);
+    return this.pods.flatMap((pod) =>
+      differences(diskShown(pod.fs), volume).map((line) => `${pod.name} | volume: ${line}`),
+    );
+  }
+
+  /** What was left settled, was replaced by nobody, and is neither in the volume nor in a tree nor parked (design G2). */
+  lost(): string[] {
+    return this.history
+      .missingFrom(this.#everyText())
+      .map(
+        ({ word, site, path, atMs }) =>
+          `${word} of ${site} in ${path}, written at ${atMs.toFixed(3)}, is nowhere`,
+      );
+  }
+
+  *#everyText(): Iterable<string> {
+    yield* this.mount.everyText();
+    for (const pod of this.pods) {
+      for (const text of diskShown(pod.fs).values()) yield text;
+      const { parked } = pod.layout;
+      if (pod.fs.stat(parked) === undefined) continue;
+      for (const name of pod.fs.readdir('check', parked))
+        yield Buffer.from(pod.fs.readFile(`${parked}/${name}`)).toString('latin1');
+    }
+  }
+
+  end(): void {
+    for (const pod of this.pods) pod.agent?.kill();
+  }
+}
