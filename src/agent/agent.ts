@@ -305,6 +305,11 @@ export class Agent {
     return this.#outbox.isRefused(path, this.#remoteDirty.has(path));
   }
 
+  /** Whether what was found somewhere stays there. In the idle tree it cannot, whatever goes on: the next flip needs that. */
+  #hasToWait(path: Path): boolean {
+    return this.local.tops.has(path) ? this.#isBlocked(path) : this.local.busy.has(path);
+  }
+
   /** Resolves when no push is under way. */
   async idle(): Promise<void> {
     await this.#outbox.idle();
@@ -362,7 +367,10 @@ export class Agent {
   async #publishMoves(moves: readonly Move[], remote: Remote): Promise<void> {
     const { ledger, layout } = this.#o;
     const { items, ancestor } = itemsOfMoves(ledger.state, layout, moves);
-    const result = items.size === 0 ? undefined : await this.#flip(items, ancestor, ledger.state.revision);
+    const result =
+      items.size === 0
+        ? undefined
+        : await this.#flip(items, ancestor, ledger.state.revision, this.local.tops);
     if (result?.outcome === 'edited') return;
     if (result === undefined) ledger.write([{ t: 'ancestor', entries: ancestor }], false);
     const places = moves.flatMap(({ base, from, to }) => [base, from, to]);
@@ -496,18 +504,21 @@ export class Agent {
       slots: state.slots,
       pushing: this.#outbox.pushing,
       inActive: (path) => layout.inTree(state.active ?? 'a', path),
-      isBlocked: (path) => this.#isBlocked(path),
+      isBlocked: (path) => this.#hasToWait(path),
       isTaken: (path) => request.has(path),
     });
+    // Only what is taken over from there: what the volume brings to a name that was removed there is news, and gets its link.
+    const fromTop = new Set<Path>();
     for (const [path, adoption] of this.local.adoptions) {
-      if (!request.has(path) && !waiting.has(path))
-        request.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
+      if (request.has(path) || waiting.has(path)) continue;
+      request.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
+      if (adoption !== undefined && this.local.tops.has(path)) fromTop.add(path);
     }
     // What waits here waits there as well.
     toRemote = toRemote.filter(({ path }) => !waiting.has(path));
     // All of it waits: a flip would change nothing.
     if (request.size === 0 && !first) return toRemote.filter(({ path }) => !unpublished.has(path));
-    const result = await this.#flip(request, ancestor, remote.revision);
+    const result = await this.#flip(request, ancestor, remote.revision, fromTop);
     if (result.outcome === 'edited') return 'again';
     remote.stage.clear();
     this.#merger.clear();
@@ -538,6 +549,7 @@ export class Agent {
     items: ReadonlyMap<Path, Wanted | undefined>,
     ancestor: readonly (readonly [Path, AncestorEntry | null])[],
     revision: bigint,
+    fromTop: ReadonlySet<Path>,
   ): Promise<PublishResult> {
     const { ledger, clock } = this.#o;
     const startMs = clock.monotonicMs();
@@ -549,7 +561,7 @@ export class Agent {
         revision,
         unsettled: this.local.busy,
         touchedSince: (tree) => this.#scanner.touchedSince(tree, ledger.state),
-        fromTop: this.local.tops,
+        fromTop,
       });
     } catch (error) {
       // Who knows which of the staged contents are in a tree by now.

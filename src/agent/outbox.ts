@@ -363,14 +363,17 @@ export class Outbox {
     for (const { path } of changes) for (const name of this.#names(path)) this.#pushing.add(name);
     const intents = changes.map(({ path, new: entry }) => [path, entry ?? null] as const);
     ledger.write([{ t: 'pushing', entries: intents }], false);
-    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(linked, {
-      ...(remote.root === undefined ? {} : { root: remote.root }),
-      live: { index: remote.index, revision: () => remote.head },
-      read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
-      ...this.#o.held,
-      signal,
-      onClaim: (claim) => this.#claim(claim),
-    });
+    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(
+      linked.map(expectUntouched),
+      {
+        ...(remote.root === undefined ? {} : { root: remote.root }),
+        live: { index: remote.index, revision: () => remote.head },
+        read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
+        ...this.#o.held,
+        signal,
+        onClaim: (claim) => this.#claim(claim),
+      },
+    );
     this.#agreeOnMoves(outcomes);
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
     ledger.write([{ t: 'pushed' }], false);
@@ -573,6 +576,11 @@ function agreed(
   const { uid, gid } = old === undefined ? pushed : entry;
   if (entry.type === 'symlink') return { ...entry, uid, gid };
   return { ...entry, uid, gid, mode: (entry.mode & ~COMPARED_MODE) | (pushed.mode & COMPARED_MODE) };
+}
+
+/** What was judged is what a program read some time ago: what a mount wrote into the file since then counts. */
+function expectUntouched(change: PushChange): PushChange {
+  return { ...change, expect: { ...change.expect, isUntouched: true } };
 }
 
 function isOurs(intended: Entry, now: AncestorEntry): boolean {

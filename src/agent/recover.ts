@@ -168,7 +168,9 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
     const other = layout.tree(otherTree(intent.tree));
     const hasOther = fs.lstat('recover', other) !== undefined;
     const stale = paths.map((path) => [path, hasOther ? (state.slots.get(path) ?? null) : null] as const);
-    const { tree, revision, ancestor } = intent;
+    const { tree, revision } = intent;
+    // What is not there is not agreed on: perhaps it could not be put there.
+    const ancestor = intent.ancestor.filter(([path, entry]) => entry === null || found.get(path) !== null);
     const left = carriedIn(fs, layout, otherTree(tree), intent.carried ?? []);
     records.push({ t: 'commit', tree, revision, slots: [...found], stale: [...stale, ...left], ancestor });
   } else {

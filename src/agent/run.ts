@@ -5,7 +5,7 @@ import type { Path } from '../reconcile/entry.ts';
 import { findAbilities, type Abilities } from './abilities.ts';
 import { Agent } from './agent.ts';
 import { onceDone, stopped, timedOut, type EndFacts } from './ending.ts';
-import { AgentError, codeOf, ConfigError, UnavailableError, VolumeError } from './error.ts';
+import { AgentError, codeOf, CompactedError, ConfigError, UnavailableError, VolumeError } from './error.ts';
 import { createFilter, isReservedTop } from './filter.ts';
 import { noteFilter } from './filter-change.ts';
 import { pathFromText } from './fs.ts';
@@ -343,9 +343,9 @@ class Runner {
     return false;
   }
 
-  /** Whether waiting can help: the store is away, or the volume is gone while a tree is served (design G6). */
+  /** Whether waiting can help: the store is away, has compacted what was just being listed, or the volume is gone while a tree is served (design G6). */
   #isPassing(error: unknown): boolean {
-    if (error instanceof UnavailableError) return true;
+    if (error instanceof UnavailableError || error instanceof CompactedError) return true;
     return error instanceof VolumeError && !this.#o.once && this.#ledger.state.active !== undefined;
   }
 

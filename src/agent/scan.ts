@@ -2,6 +2,7 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
+import { isAtOrBelow } from '../reconcile/push-change.ts';
 import { otherTree, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
 import {
@@ -394,7 +395,7 @@ export class Scanner {
     if (stat !== undefined && expected?.type === 'other') this.#noteCarried(tree, path, expected, stat);
     if (stat !== undefined && (this.#isSuperseded(stat) || this.#top.inodes.has(stat.ino))) return;
     // An inode that was moved: edits of it are seen where it is shown.
-    if (slot?.type === 'file' && isPublished(state, path, slot.signature.ino, look)) return;
+    if (slot?.type === 'file' && this.#isPublished(state, path, slot.signature.ino, look)) return;
     // The edit counts as one of the published version when the idle tree held that very content.
     const isCurrent = sameSlotContent(expected, current);
     if (slot === undefined) {
@@ -404,6 +405,20 @@ export class Scanner {
     } else if (slot.type === 'file') {
       look.losers.push({ path, slot, source: at });
     }
+  }
+
+  /** Whether an inode is in the active tree, most likely at `path`; `look` knows what is new there. */
+  #isPublished(state: LedgerState, path: Path, ino: bigint, look: Look): boolean {
+    const { fs, layout } = this.#o;
+    const isIt = (slot: Slot | undefined): boolean => slot?.type === 'file' && slot.signature.ino === ino;
+    // The number of an inode that has just gone may have been given out anew.
+    const isThere = (other: Path): boolean =>
+      state.active !== undefined && statInTree(fs, 'look at moved', layout, state.active, other)?.ino === ino;
+    if (isIt(state.slots.get(path)) && !look.edits.has(path) && isThere(path)) return true;
+    for (const [other, slot] of look.edits) if (isIt(slot) && isThere(other)) return true;
+    for (const [other, slot] of state.slots.entries())
+      if (isIt(slot) && !look.edits.has(other) && isThere(other)) return true;
+    return false;
   }
 
   #lookAtKept(state: LedgerState, look: Look): void {
@@ -422,7 +437,7 @@ export class Scanner {
         continue;
       }
       if (this.#top.inodes.has(stat.ino)) continue;
-      if (isPublished(state, record.path, stat.ino, look)) {
+      if (this.#isPublished(state, record.path, stat.ino, look)) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
         look.kept.set(name, null);
         continue;
@@ -451,21 +466,27 @@ function hasOtherMode(slot: Slot | undefined, { mode }: FileStat): boolean {
   return slot?.type === 'directory' && slot.signature.mode !== mode;
 }
 
-/** What is found in place of a directory is the end of all that was below it. */
+/**
+ * What is found in place of a directory is the end of all that was below it. A directory that is gone from the idle tree
+ * stays as long as there is something below it that came with the active tree: whoever removed it had not seen that.
+ */
 function adoptAt(state: LedgerState, path: Path, adoption: Adoption | undefined, look: Look): void {
-  if (adoption?.slot.type !== 'directory') {
+  if (adoption === undefined) {
+    const below = [...state.slots.below(path)];
+    const news = below.filter((other) => other !== path && isNews(state, other));
+    for (const other of below) {
+      if (!news.some((kept) => isAtOrBelow(kept, other))) look.adoptions.set(other, undefined);
+    }
+    if (news.length > 0) return;
+  } else if (adoption.slot.type !== 'directory') {
     for (const below of state.slots.below(path)) look.adoptions.set(below, undefined);
   }
   look.adoptions.set(path, adoption);
 }
 
-/** Whether an inode is in the active tree, most likely at `path`; `look` knows what is new there. */
-function isPublished(state: LedgerState, path: Path, ino: bigint, look: Look): boolean {
-  const isIt = (slot: Slot | undefined): boolean => slot?.type === 'file' && slot.signature.ino === ino;
-  if (isIt(state.slots.get(path)) && !look.edits.has(path)) return true;
-  for (const slot of look.edits.values()) if (isIt(slot)) return true;
-  for (const [other, slot] of state.slots.entries()) if (isIt(slot) && !look.edits.has(other)) return true;
-  return false;
+/** Whether the active tree holds something else at a path than the idle one did when the two changed places. */
+function isNews(state: LedgerState, path: Path): boolean {
+  return state.stale.has(path) && !sameSlotContent(state.stale.get(path), state.slots.get(path));
 }
 
 /** Carried entries are followed by inode alone: what is in them is nobody's business. */

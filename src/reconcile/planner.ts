@@ -120,7 +120,7 @@ export class Planner {
 
   #source(change: PushChange, path: Path): { readonly place: Place; readonly found: Found } {
     const place = this.#placeOf(path, undefined);
-    return { place, found: this.#verified(place, change.old, change) };
+    return { place, found: this.#verified(place, change.old, change.expect) };
   }
 
   /** Makes one change; `done` has those of its group before it. Returns the entry that the volume then has. */
@@ -134,17 +134,21 @@ export class Planner {
     const place = this.#placeOf(change.path, change);
     this.#refuseName(place);
     if (detached !== undefined) {
-      const over = change.over === undefined ? undefined : this.#verified(place, change.over, undefined);
+      const over =
+        change.over === undefined
+          ? undefined
+          : this.#verified(place, change.over, { isUntouched: change.expect?.isUntouched === true });
       if (over?.ino === detached.ino) throw new Refused('both names lead to the same file');
       attach(this.#work, place, detached, over);
     }
     const { old, new: wanted } = change;
     if (wanted !== undefined && namesInode(link)) {
-      if (old !== undefined) remove(this.#work, place, this.#verified(place, old, change));
+      if (old !== undefined) remove(this.#work, place, this.#verified(place, old, change.expect));
       return this.#name(change, link, place, wanted, done);
     }
     if (old === undefined) return wanted === undefined ? undefined : this.#create(change, place, wanted);
-    const found = detached === undefined ? this.#verified(place, old, change) : find(this.#work, place);
+    const found =
+      detached === undefined ? this.#verified(place, old, change.expect) : find(this.#work, place);
     if (wanted === undefined) {
       remove(this.#work, place, found);
       return undefined;
@@ -250,7 +254,7 @@ export class Planner {
   }
 
   /** What a name leads to, if it is what the caller saw there; throws `Stale` if not. */
-  #verified(place: Place, seen: Entry | undefined, change: PushChange | undefined): Found {
+  #verified(place: Place, seen: Entry | undefined, expect: PushChange['expect']): Found {
     const { draft } = this.#work;
     if (seen !== undefined) {
       draft.expect(
@@ -266,9 +270,11 @@ export class Planner {
     if (seen.type === 'directory') return found;
     // Before this transaction: it may have given the file new contents under another of its names.
     const stored = draft.before({ kind: 'attr', ino: seen.ino });
-    const { length } = stored === undefined ? found.attr : decodeAttr(stored);
-    if (seen.type === 'file' && length !== seen.size) throw new Stale('the contents were changed');
-    const revision = change?.expect?.attrModRevision;
+    const { length, mtimeNs } = stored === undefined ? found.attr : decodeAttr(stored);
+    const isTouched = expect?.isUntouched === true && mtimeNs !== seen.mtimeNs;
+    if (seen.type === 'file' && (length !== seen.size || isTouched))
+      throw new Stale('the contents were changed');
+    const revision = expect?.attrModRevision;
     if (revision !== undefined && draft.modRevision({ kind: 'attr', ino: seen.ino }) !== revision) {
       throw new Stale('the entry was changed');
     }

@@ -18,6 +18,11 @@ export interface PushChange extends Change {
   readonly expect?: {
     /** Mod revision of the attr of `old`, when it is no directory. */
     readonly attrModRevision?: bigint;
+    /**
+     * Files have the mtime that `old` and `over` say: a write that leaves inode and length as they were moves it. Who read the
+     * contents long before the push needs this.
+     */
+    readonly isUntouched?: boolean;
   };
 }
 

@@ -241,6 +241,22 @@ describe('planPush', () => {
     expect(planned[0]?.entry).to.include({ ino: 100n, mode: 0o4700, uid: 33 });
   });
 
+  it('leaves a file alone that was written into since, at the same length, when that was relied on', () => {
+    const old: Entry = { ...FILE, ino: 9n, mtimeNs: 5n };
+    const outcomes = [5n, 6n].map((mtimeNs) => {
+      const view = viewOf([ROOT, ...named('f', 9n, { mtimeNs })], 'absent');
+      return [{ ...old, digest: 'y' }, undefined].map((next) => {
+        const change = { path: 'f', old, new: next, expect: { isUntouched: true } };
+        const { planned, givenUp } = planOf(plan(view, [change]));
+        return `${planned.length} ${givenUp.map(({ outcome }) => outcome).join('')}`;
+      });
+    });
+    expect(outcomes).to.deep.equal([
+      ['1 ', '1 '],
+      ['0 stale', '0 stale'],
+    ]);
+  });
+
   it('copies the xattrs of a file whose contents it replaces', () => {
     const xattr = { kind: 'xattr', ino: 9n, name: 'user.k' } as const;
     const value = new Uint8Array([1, 2]);

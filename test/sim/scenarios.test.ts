@@ -1,0 +1,192 @@
+/** What the simulation has found, each as a case of its own: two writers, told step by step, in virtual time. */
+
+import { expect } from 'chai';
+import { RecordedSite } from './history.ts';
+import { DiskSite } from './site.ts';
+import { Stage } from './stage.ts';
+
+/** Long enough for anything that has to settle, and for a push and a publish after it. */
+const SETTLED_MS = 20_000;
+
+async function expectAgreement(stage: Stage): Promise<void> {
+  await stage.pass(SETTLED_MS);
+  expect(stage.failures).to.deep.equal([]);
+  expect(stage.differences()).to.deep.equal([]);
+  expect(stage.lost()).to.deep.equal([]);
+}
+
+function write(site: RecordedSite, path: string): void {
+  const file = site.open(path, { create: true, truncate: true });
+  file.write(site.history.line(site.name, path), 0);
+  file.close();
+}
+
+describe('what the simulation has found', () => {
+  let stage: Stage;
+
+  beforeEach(async () => {
+    stage = await Stage.open(1);
+  });
+  afterEach(() => stage.end());
+
+  it('a file that comes to a name whose old file was removed here, unseen by the volume, stays', async () => {
+    const { pod, local } = stage.addPod();
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.isDown = true;
+    pod.agent?.cutWatch();
+    write(local, 'top');
+    await stage.pass(3_000);
+    pod.agent?.kill();
+    local.unlink('top');
+    write(stage.remote, 'top');
+    stage.weather.isDown = false;
+    pod.start();
+    await expectAgreement(stage);
+    expect(stage.mount.text('top')).to.include('mount');
+  });
+
+  it('a file that comes to a directory which is removed here at that time stays, and its directory', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    stage.mount.mkdir('d/in');
+    write(stage.remote, 'd/in/old');
+    pod.start();
+    await stage.pass(3_000);
+    pod.agent?.kill();
+    local.unlink('d/in/old');
+    local.rmdir('d/in');
+    write(stage.remote, 'd/in/new');
+    pod.start();
+    await expectAgreement(stage);
+    expect(stage.mount.list('d/in')).to.deep.equal(['new']);
+  });
+
+  it('a file that cannot come back because its directory is being removed is not removed with it', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    stage.mount.mkdir('d/in');
+    write(stage.remote, 'd/in/old');
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.latencyMs = 4_000;
+    local.unlink('d/in/old');
+    local.rmdir('d/in');
+    await stage.pass(1_500);
+    write(stage.remote, 'd/in/new');
+    await stage.pass(10_000);
+    stage.weather.latencyMs = 1;
+    await expectAgreement(stage);
+    expect(stage.mount.list('d/in')).to.deep.equal(['new']);
+  });
+
+  it('a file that is made anew in the tree that was just replaced, while it is pushed, is an edit', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.latencyMs = 1_500;
+    const file = local.open('d/file', { append: true });
+    file.write(stage.history.line('pod', 'd/file'), 0);
+    file.close();
+    await stage.pass(600);
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    const shell = new RecordedSite(
+      new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path)),
+      stage.history,
+      stage.trace,
+    );
+    shell.unlink('d/file');
+    write(shell, 'd/file');
+    await stage.pass(2_000);
+    write(stage.remote, 'd/other');
+    await stage.pass(10_000);
+    stage.weather.latencyMs = 1;
+    await expectAgreement(stage);
+    expect(stage.mount.text('d/file')).to.include('shell');
+  });
+
+  it('a late edit is found although its inode has the number of one that has just gone', async () => {
+    const { pod, local } = stage.addPod({ conflict: 'remote' });
+    stage.mount.mkdir('d');
+    for (const name of ['d/file', 'd/goes']) write(stage.remote, name);
+    pod.start();
+    await stage.pass(3_000);
+    pod.agent?.kill();
+    // Without an agent that holds it, the number is free as soon as the last name goes.
+    local.unlink('d/file');
+    local.unlink('d/goes');
+    for (const tree of ['a', 'b'] as const) {
+      const at = pod.layout.inTree(tree, 'd/goes');
+      if (pod.fs.stat(at) !== undefined) pod.fs.unlink('test', at);
+    }
+    const held = local.open('d/file', { create: true });
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(500);
+    held.write(stage.history.line('pod', 'd/file'), 0);
+    held.close();
+    await expectAgreement(stage);
+  });
+
+  it('a write of the same length into a file that is about to be pushed is not lost', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    const before = stage.mount.text('d/file')?.length ?? 0;
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.latencyMs = 200;
+    write(local, 'd/file');
+    const revision = stage.etcd.revision;
+    // The push has begun: it takes its numbers.
+    for (let step = 0; step < 5_000 && stage.etcd.revision === revision; step += 1) await stage.pass(1);
+    const other = stage.remote.open('d/file', {});
+    other.write(stage.history.line('mount', 'd/file'), 0);
+    other.close();
+    expect(stage.mount.text('d/file')).to.have.length(before);
+    stage.weather.latencyMs = 1;
+    await expectAgreement(stage);
+  });
+
+  it('a volume that is compacted while it is listed is listed again', async () => {
+    const { pod } = stage.addPod();
+    stage.mount.mkdir('d');
+    for (let n = 0; n < 20; n += 1) write(stage.remote, `d/${n}`);
+    pod.start();
+    for (let step = 0; step < 40; step += 1) {
+      await stage.pass(0.2);
+      write(stage.remote, 'd/other');
+      stage.etcd.compact(stage.etcd.revision);
+    }
+    await expectAgreement(stage);
+  });
+
+  it('a file that lost and is written once more through an open descriptor is kept as it is then', async () => {
+    const { pod, local } = stage.addPod({ conflict: 'remote' });
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.isDown = true;
+    pod.agent?.cutWatch();
+    const held = local.open('d/file', { append: true });
+    held.write(stage.history.line('pod', 'd/file'), 0);
+    await stage.pass(2_000);
+    write(stage.remote, 'd/file');
+    stage.weather.isDown = false;
+    // It lost, and the program that has it open goes on before its copy is in the volume.
+    let isParked = false;
+    for (let step = 0; step < 100_000 && !isParked; step += 1) {
+      await stage.pass(0.05);
+      isParked = stage.trace.lines.some((line) => line.includes('warn conflict path=d/file'));
+    }
+    expect(isParked).to.equal(true);
+    held.write(stage.history.line('pod', 'd/file'), 0);
+    held.close();
+    await expectAgreement(stage);
+    expect(pod.fs.readdir('test', pod.layout.parked)).to.deep.equal([]);
+  });
+});
