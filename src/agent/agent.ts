@@ -36,7 +36,7 @@ import { Local } from './local.ts';
 import { log } from './log.ts';
 import { Losers } from './losers.ts';
 import { Merger } from './merger.ts';
-import { type Extent, type Look } from './look.ts';
+import { type Extent, type Look, type Adoption } from './look.ts';
 import { MassDelete } from './mass-delete.ts';
 import { itemsOfMoves } from './move-items.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
@@ -198,7 +198,8 @@ export class Agent {
   async look(extent: Extent): Promise<void> {
     const { ledger, fs, layout, clock } = this.#o;
     // A publish that a full disk cut off: what it left is its own, and no edit.
-    recover({ fs, layout, ledger, clock });
+    const isRecovered = recover({ fs, layout, ledger, clock, seenAtTop: this.#scanner.seenAtTop });
+    if (isRecovered) this.local.forgetAdopted();
     const look = await this.#scanner.look(ledger.state, extent);
     this.#damage = look.damage;
     if (look.damage !== undefined) return;
@@ -520,17 +521,23 @@ export class Agent {
     if (request.size === 0 && !first) return toRemote.filter(({ path }) => !unpublished.has(path));
     const result = await this.#flip(request, ancestor, remote.revision, fromTop);
     if (result.outcome === 'edited') return 'again';
-    remote.stage.clear();
-    this.#merger.clear();
     for (const { path } of plan.merged) if (request.has(path)) log('info', 'merged', { path });
+    // All that is to be remembered comes before the calls with which a failing disk may end this turn.
+    const { adoptions } = this.local;
+    const taken = [...request.keys()].flatMap((path) => {
+      const adoption = adoptions.get(path);
+      return adoption === undefined ? [] : [{ path, adoption }];
+    });
     for (const path of request.keys()) {
-      this.#dropLoserAtTop(path);
-      if (this.local.adoptions.has(path)) this.local.adopted(path);
+      if (adoptions.has(path)) this.local.adopted(path);
       else this.local.dirty.add(path);
       this.local.settle(path);
       if (!result.problems.has(path)) this.#remoteDirty.delete(path);
       this.#setProblem(path, result.problems.get(path));
     }
+    for (const { path, adoption } of taken) this.#dropLoserAtTop(path, adoption);
+    remote.stage.clear();
+    this.#merger.clear();
     if (first) catchUp(this.#publishContext());
     // What did not come here must not be pushed as if it had.
     toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
@@ -590,11 +597,9 @@ export class Agent {
    * What stands in a real directory at the top and lost against what was just published, and is kept: left there, the next
    * look would take it for an edit of the version that it lost against.
    */
-  #dropLoserAtTop(path: Path): void {
+  #dropLoserAtTop(path: Path, { slot, source }: Adoption): void {
     const { fs, layout, ledger } = this.#o;
-    const adoption = this.local.adoptions.get(path);
-    if (adoption === undefined || !path.includes('/') || adoption.source !== layout.top(path)) return;
-    const { slot, source } = adoption;
+    if (!path.includes('/') || source !== layout.top(path)) return;
     const isShown = ledger.state.slots.get(path)?.signature.ino === slot.signature.ino;
     const entry = entryOfSlot(slot);
     if (isShown || (entry?.type !== 'file' && entry?.type !== 'symlink')) return;

@@ -186,8 +186,11 @@ export class IdleTree {
     const from = wanted.source as ByteString;
     const source = fs.lstat('lstat source', from);
     if (source === undefined) {
-      // RACE: a carried or adopted name vanished since the look; the next scan sees it as a removal.
-      if (old !== undefined && old.type !== 'directory') this.#remove(path);
+      // RACE: a name vanished since the look. One of the view or at the top was removed; an inode that was kept, or that the
+      // idle tree had, says nothing of the view when it goes.
+      const { kept } = this.#layout;
+      const isKept = from.startsWith(`${kept}/`) || from.startsWith(`${this.#layout.tree(this.#idle)}/`);
+      if (!isKept && old !== undefined && old.type !== 'directory') this.#remove(path);
       return;
     }
     if (old?.ino === source.ino && !('copy' in wanted)) return;

@@ -263,6 +263,19 @@ export class Local {
     if (this.dirty.size === 0 && this.adoptions.size === 0) this.#vanished.clear();
   }
 
+  /** A publish that failed after its flip has brought some of it into the view: that is not to be done again. */
+  forgetAdopted(): void {
+    const { slots } = this.#state;
+    for (const [path, adoption] of [...this.adoptions]) {
+      const slot = slots.get(path);
+      const isIt =
+        adoption?.copy === true
+          ? sameSlotContent(slot, adoption.slot)
+          : slot?.signature.ino === adoption?.slot.signature.ino;
+      if (isIt) this.adopted(path);
+    }
+  }
+
   /** An adoption is in the trees now. */
   adopted(path: Path): void {
     this.adoptions.delete(path);

@@ -12,6 +12,7 @@ import { log } from './log.ts';
 import type { Clock, FileStat, FsPort, Ports } from './ports.ts';
 import { checkAfterReboot } from './reboot.ts';
 import { restoreTrees } from './restore.ts';
+import type { SeenAtTop } from './top-memory.ts';
 import { mendTop } from './top.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
@@ -29,6 +30,8 @@ interface RecoverContext {
   readonly layout: Layout;
   readonly ledger: Ledger;
   readonly clock: Clock;
+  /** What the last looks have seen at the top; without it nobody has looked yet. */
+  readonly seenAtTop?: SeenAtTop;
 }
 
 /**
@@ -146,11 +149,14 @@ function writeToken(fs: FsPort, path: ByteString, token: string): void {
   fs.rename('owner', next, path);
 }
 
-/** Brings ledger and trees together again after a publish that a crash or a failing disk cut off at any point. */
-export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
+/**
+ * Brings ledger and trees together again after a publish that a crash or a failing disk cut off at any point. Returns whether
+ * there was one.
+ */
+export function recover({ fs, layout, ledger, clock, seenAtTop }: RecoverContext): boolean {
   const { state } = ledger;
   const { intent } = state;
-  if (intent === undefined) return;
+  if (intent === undefined) return false;
   const data = fs.lstat('recover', layout.data);
   const target = data?.type === 'symlink' ? fs.readlink('recover', layout.data) : undefined;
   const paths = intent.slots.map(([path]) => path);
@@ -164,7 +170,7 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
   if (target === `..${intent.tree}`) {
     const slotAt = (name: Path): Slot | undefined =>
       found.has(name) ? (found.get(name) ?? undefined) : state.slots.get(name);
-    mendTop({ fs, layout, ledger, clock }, paths, slotAt);
+    mendTop({ fs, layout, ledger, clock, ...(seenAtTop && { seenAtTop }) }, paths, slotAt);
     const other = layout.tree(otherTree(intent.tree));
     const hasOther = fs.lstat('recover', other) !== undefined;
     const stale = paths.map((path) => [path, hasOther ? (state.slots.get(path) ?? null) : null] as const);
@@ -188,6 +194,7 @@ export function recover({ fs, layout, ledger, clock }: RecoverContext): void {
   }
   records.push({ t: 'settled' });
   ledger.write(records, true);
+  return true;
 }
 
 /** A link with where it leads: somebody may have changed it since the crash. */

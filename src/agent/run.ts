@@ -355,8 +355,8 @@ class Runner {
     const { rescanMs } = this.#hints;
     const due = this.#lastScanMs + rescanMs <= nowMs;
     let waitMs = rescanMs;
-    if (!this.#isDirectoryWhole(undefined)) return 0;
     try {
+      if (!this.#isDirectoryWhole(undefined)) return 0;
       const extent = this.#hints.take(due, this.#agent.settling);
       if (extent !== undefined) {
         await this.#agent.look(extent);

@@ -407,6 +407,21 @@ describe('publish', () => {
       expect(inodeOf(served.inIdle('f'))).to.equal(inode);
     }));
 
+  it('leaves a name as it is when what was found for it elsewhere has vanished', () =>
+    serve(async (served) => {
+      const view = { f: file('one\n') };
+      served.publish(view);
+      served.catchUp();
+      execFileSync('sh', ['-ec', 'echo two > .f; mv .f f'], { cwd: served.root });
+      await served.look();
+      served.clock.pass(1_000);
+      const found = (await served.look()).tops?.get('f');
+      if (found === undefined) throw new Error('the file at the top was not found');
+      const gone = { ...found, source: `${served.layout.kept}/gone` };
+      served.publishItems(new Map([['f', wantedForAdoption(gone)]]), []);
+      expect(readText(`${served.root}/..data/f`)).to.equal('one\n');
+    }));
+
   it('does not put back a name that was removed at the top after its inode was taken over', () => {
     let isRemoved = false;
     const removing: FsPort = {
