@@ -11,7 +11,7 @@ import { linkedTop, spentLink } from './own-link.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
-import { sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
+import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
 
 export class TopScanner {
   readonly #o: ScannerOptions;
@@ -19,11 +19,19 @@ export class TopScanner {
   readonly memory = new TopMemory();
   /** A name at the top that led to this inode has gone or leads elsewhere. */
   readonly #onReplaced: (path: Path, slot: Slot) => void;
+  /** Whether what is in an inode was written before its name in the tree went. */
+  readonly #isSuperseded: (stat: FileStat) => boolean;
 
-  constructor(options: ScannerOptions, reader: ScanReader, onReplaced: (path: Path, slot: Slot) => void) {
+  constructor(
+    options: ScannerOptions,
+    reader: ScanReader,
+    onReplaced: (path: Path, slot: Slot) => void,
+    isSuperseded: (stat: FileStat) => boolean,
+  ) {
     this.#o = options;
     this.#reader = reader;
     this.#onReplaced = onReplaced;
+    this.#isSuperseded = isSuperseded;
   }
 
   /** Inodes that stand at the top in place of a link, as of the last look: edits of them are found there. */
@@ -39,18 +47,21 @@ export class TopScanner {
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
     const directories = new Set<ByteString>();
+    const files = new Map<ByteString, bigint>();
     for (const name of names) {
       const at = layout.top(name);
       const stat = fs.lstat('look top', at);
       if (stat === undefined || excluded(name)) continue;
       if (stat.type === 'symlink') this.#lookAtLink(state, active, name, at, stat, present, look);
-      else if (stat.type === 'file') this.#lookAtFile(state, name, at, stat, look);
-      else if (stat.type === 'directory') {
+      else if (stat.type === 'file') {
+        files.set(name, stat.ino);
+        this.#lookAtFile(state, name, at, stat, look);
+      } else if (stat.type === 'directory') {
         directories.add(name);
         await this.#lookAtTopDirectory(state, name, at, stat, look);
       } else this.#lookAtSpecial(state, name, at, stat, look);
     }
-    this.memory.endLook(directories);
+    this.memory.endLook(directories, files);
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top; one that a link was moved from is settled already.
       if (
@@ -154,9 +165,17 @@ export class TopScanner {
 
   #lookAtFile(state: LedgerState, name: ByteString, at: ByteString, stat: FileStat, look: Look): void {
     this.memory.files.add(stat.ino);
-    const slot = state.slots.get(name);
+    const before = state.slots.get(name);
+    if (before?.type === 'file' && before.signature.ino === stat.ino) this.memory.noteShared(name, before);
+    const slot = look.edits.has(name) ? look.edits.get(name) : before;
     // The editor's file is the inode in the trees already: edits of it are seen there.
     if (slot?.type === 'file' && slot.signature.ino === stat.ino) return;
+    const shared = this.memory.sharedAt(name, stat.ino);
+    if (shared !== undefined && (sameButCtime(shared, stat) || this.#isSuperseded(stat))) {
+      // Somebody replaced or removed it in the tree itself: what stands here is what that was done to.
+      look.mend.add(name);
+      return;
+    }
     if (!this.#reader.isSettled('top', name, stat, QUIET_MS.content + this.#o.settleMs, at)) {
       this.memory.noteWaiting(name);
       look.busy.add(name);

@@ -47,8 +47,11 @@ export class Scanner {
   constructor(options: ScannerOptions) {
     this.#o = options;
     this.#reader = new ScanReader(options);
-    this.#top = new TopScanner(options, this.#reader, (path, slot) =>
-      this.#noteReplaced(options.layout.root, path, slot),
+    this.#top = new TopScanner(
+      options,
+      this.#reader,
+      (path, slot) => this.#noteReplaced(options.layout.root, path, slot),
+      (stat) => this.#isSuperseded(stat),
     );
   }
 

@@ -2,6 +2,7 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
+import type { Slot } from './slot.ts';
 
 /** Paths of the view, the directory's own among them. */
 export type Seen = Set<Path>;
@@ -17,6 +18,8 @@ export interface SeenAtTop {
   hasFile(ino: bigint): boolean;
   /** The text of a symlink that is not the agent's own. */
   textOf(name: ByteString): ByteString | undefined;
+  /** What was known of a file that stands there and was the tree's as well, when it last was. */
+  sharedAt(name: ByteString, ino: bigint): Slot | undefined;
   /** Whether what stands there, a file or a link, was seen and waits, or what it would end does: it stays. */
   isWaiting(name: ByteString): boolean;
 }
@@ -30,6 +33,7 @@ export class TopMemory implements SeenAtTop {
   readonly #directories = new Map<ByteString, { readonly ino: bigint; readonly seen: Seen }>();
   readonly #links = new Map<ByteString, ByteString>();
   readonly #waiting = new Set<ByteString>();
+  readonly #shared = new Map<ByteString, Slot>();
 
   /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
   readonly files = new Set<bigint>();
@@ -64,6 +68,16 @@ export class TopMemory implements SeenAtTop {
 
   textOf(name: ByteString): ByteString | undefined {
     return this.#links.get(name);
+  }
+
+  sharedAt(name: ByteString, ino: bigint): Slot | undefined {
+    const slot = this.#shared.get(name);
+    return slot?.signature.ino === ino ? slot : undefined;
+  }
+
+  /** A look found a file that is the inode in the tree. */
+  noteShared(name: ByteString, slot: Slot): void {
+    this.#shared.set(name, slot);
   }
 
   isWaiting(name: ByteString): boolean {
@@ -102,8 +116,10 @@ export class TopMemory implements SeenAtTop {
     for (const { seen } of this.#directories.values()) seen.delete(path);
   }
 
-  /** A look is over: directories that it did not find stand no more. */
-  endLook(directories: ReadonlySet<ByteString>): void {
+  /** A look is over: directories and files that it did not find stand no more, whatever comes back. */
+  endLook(directories: ReadonlySet<ByteString>, files: ReadonlyMap<ByteString, bigint>): void {
+    for (const [name, { signature }] of this.#shared)
+      if (files.get(name) !== signature.ino) this.#shared.delete(name);
     for (const name of this.#directories.keys()) if (!directories.has(name)) this.#directories.delete(name);
   }
 }

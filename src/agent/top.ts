@@ -131,7 +131,7 @@ function exchangeWithLink(
   slotAt: (path: Path) => Slot | undefined,
 ): void {
   const { fs, layout, ledger, clock } = context;
-  const slot = ledger.state.slots.get(name) ?? { type: 'other' as const, signature: signatureOf(stat) };
+  const slot = writtenOver(context, name, stat);
   const kept = freeKeptName(ledger, clock);
   const isDirectory = stat.type === 'directory';
   // A file is in `kept` as soon as it has left its name: a crash finds it there.
@@ -161,16 +161,17 @@ function exchangeWithLink(
 
 /** Moves a real file or directory from the top into `kept`; every regular file of it stays known there. */
 function setAside(
-  { fs, layout, ledger, clock }: Context,
+  context: Context,
   path: Path,
   at: ByteString,
   stat: FileStat,
   slotAt: (path: Path) => Slot | undefined,
 ): void {
+  const { fs, layout, ledger, clock } = context;
   if (stat.type === 'directory') {
     const aside = `${layout.stage}/top-${clock.nowNs().toString(36)}`;
     fs.rename('set top directory aside', at, aside);
-    emptyAside({ fs, layout, ledger, clock }, path, aside, slotAt);
+    emptyAside(context, path, aside, slotAt);
     return;
   }
   if (ledger.state.slots.get(path)?.signature.ino === stat.ino || slotAt(path)?.signature.ino === stat.ino) {
@@ -179,10 +180,18 @@ function setAside(
     return;
   }
   const name = freeKeptName(ledger, clock);
-  // The version that this one was written over is the one published before: the slot that is still in the ledger.
-  const slot = ledger.state.slots.get(path) ?? { type: 'other' as const, signature: signatureOf(stat) };
+  const slot = writtenOver(context, path, stat);
   ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
   fs.rename('set top aside', at, `${layout.kept}/${name}`);
+}
+
+/**
+ * The version that a file at the top was written over: the one published before, whose slot is still in the ledger. One
+ * that the tree had until somebody replaced it there is its own, and only what is written to it from now on is an edit.
+ */
+function writtenOver({ ledger, seenAtTop }: Context, path: Path, stat: FileStat): Slot {
+  const known = seenAtTop?.sharedAt(path, stat.ino) ?? ledger.state.slots.get(path);
+  return known ?? { type: 'other', signature: signatureOf(stat) };
 }
 
 function emptyAside(

@@ -161,6 +161,50 @@ const CASES: readonly Case[] = [
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') },
   },
   {
+    title: 'a file that stands in place of its link, and is replaced in the tree itself',
+    steps: [
+      'rm other.conf; echo real > other.conf',
+      ':',
+      'echo new > ..data/x; mv ..data/x ..data/other.conf',
+    ],
+    after: { ...VIEW, 'other.conf': file('new\n') },
+  },
+  {
+    title:
+      'a file that stands in place of its link, and is replaced in the tree itself soon after it was written',
+    steps: [
+      'rm other.conf; echo real > other.conf',
+      ':',
+      'echo more >> other.conf; sleep 0.05; echo new > ..data/x; mv ..data/x ..data/other.conf',
+    ],
+    after: { ...VIEW, 'other.conf': file('new\n') },
+  },
+  {
+    title: 'a file that stands in place of its link, and is written after it was replaced in the tree itself',
+    steps: [
+      'rm other.conf; echo real > other.conf',
+      ':',
+      'echo new > ..data/x; mv ..data/x ..data/other.conf; sleep 0.05; echo more >> other.conf',
+    ],
+    after: { ...VIEW, 'other.conf': file('real\nmore\n') },
+  },
+  {
+    title: 'a file that stands in place of its link, and is removed in the tree itself',
+    steps: ['rm other.conf; echo real > other.conf', ':', 'rm ..data/other.conf'],
+    after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') },
+  },
+  {
+    title: 'a file that stands in place of its link, moves away and comes back after another one was written',
+    steps: [
+      'rm other.conf; echo real > other.conf',
+      ':',
+      'mv other.conf backup; echo new > other.conf',
+      ':',
+      'mv backup other.conf',
+    ],
+    after: { ...VIEW, 'other.conf': file('real\n') },
+  },
+  {
     title: 'a directory made in place of a name that is being removed',
     steps: ['rm other.conf', 'mkdir other.conf'],
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n'), 'other.conf': dir() },
