@@ -69,7 +69,8 @@ export class ScanReader {
 
   quietMs(stat: FileStat | undefined, slot: Slot | undefined): number {
     if (stat === undefined) return QUIET_MS.absence;
-    if (stat.type === 'directory') return 0;
+    // What takes the place of a directory hides all that was below it: nothing may be read through it meanwhile.
+    if (stat.type === 'directory' || slot?.type === 'directory') return 0;
     const s = slot?.signature;
     // A link must not arrive before what it was made to lead to, which was there before it and has to settle as well.
     const sameBytes =

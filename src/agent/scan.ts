@@ -2,7 +2,7 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
-import { isAtOrBelow } from '../reconcile/push-change.ts';
+import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
 import { otherTree, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
 import {
@@ -134,11 +134,16 @@ export class Scanner {
   touchedSince(tree: TreeName, { slots }: LedgerState): Path[] {
     const root = this.#o.layout.tree(tree);
     const touched: Path[] = [];
-    for (const [at, { path, mtimeNs }] of this.#listed) {
+    // What was below a directory that is none any more is not there: where a symlink stands now, another one might be found.
+    const gone = new Set<ByteString>();
+    for (const [at, { path, mtimeNs }] of [...this.#listed].sort(([a], [b]) => (a < b ? -1 : 1))) {
       if (at !== root && !at.startsWith(`${root}/`)) continue;
-      const stat = this.#o.fs.lstat('look again', at);
-      if (stat?.type !== 'directory') this.#listed.delete(at);
-      else if (stat.mtimeNs !== mtimeNs || hasOtherMode(slots.get(path), stat)) touched.push(path);
+      const isBelowGone = [...ancestorsOf(at)].some((above) => gone.has(above));
+      const stat = isBelowGone ? undefined : this.#o.fs.lstat('look again', at);
+      if (stat?.type !== 'directory') {
+        gone.add(at);
+        this.#listed.delete(at);
+      } else if (stat.mtimeNs !== mtimeNs || hasOtherMode(slots.get(path), stat)) touched.push(path);
     }
     return touched;
   }
