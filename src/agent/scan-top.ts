@@ -12,11 +12,13 @@ import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
 import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
+import { statInTree } from './tree-stat.ts';
 
 export class TopScanner {
   readonly #o: ScannerOptions;
   readonly #reader: ScanReader;
   readonly memory = new TopMemory();
+  #active: TreeName | undefined;
   /** A name at the top that led to this inode has gone or leads elsewhere. */
   readonly #onReplaced: (path: Path, slot: Slot) => void;
   /** Whether what is in an inode was written before its name in the tree went. */
@@ -43,6 +45,7 @@ export class TopScanner {
     const { fs, layout, excluded } = this.#o;
     const tops = new Map<Path, Adoption | undefined>();
     look.tops = tops;
+    this.#active = active;
     this.memory.startLook();
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
@@ -109,9 +112,16 @@ export class TopScanner {
       // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
       const isMove = !present.has(other);
       const below = belowNow(state, look, other);
-      if (isMove && isBusyBelow(look, other)) {
+      const overtaken = new Map<Path, ByteString>();
+      for (const [path, slot] of isMove ? below : []) {
+        const top = this.#overtakenTop(state, path, slot);
+        if (top !== undefined) overtaken.set(path, top);
+      }
+      if (isMove && [other, ...overtaken.values()].some((path) => isBusyBelow(look, path))) {
         // Edits below it move with it once they have settled.
         for (const path of [name, other, ...below.keys()]) look.busy.add(path);
+        for (const top of overtaken.values())
+          for (const path of belowNow(state, look, top).keys()) look.busy.add(path);
         this.memory.noteWaiting(name);
         return;
       }
@@ -128,8 +138,14 @@ export class TopScanner {
       for (const [path, slot] of below) {
         const source = layout.inTree(active, path);
         const to = name + path.slice(other.length);
-        tops.set(to, adoptionOf(slot, source, isMove || isSecondName));
-        this.keepLinked(state, to, slot, look);
+        const top = overtaken.get(path);
+        if (top === undefined) {
+          tops.set(to, adoptionOf(slot, source, isMove || isSecondName));
+          this.keepLinked(state, to, slot, look);
+        } else {
+          for (const [from, was] of belowNow(state, look, top))
+            tops.set(to + from.slice(top.length), adoptionOf(was, layout.inTree(active, from), true));
+        }
         if (isMove) tops.set(path, undefined);
       }
       return;
@@ -208,10 +224,19 @@ export class TopScanner {
 
   /** What was written below a name right before the name went goes with it, once it is known what it is. */
   #waitsBelow(state: LedgerState, path: Path, look: Look): boolean {
-    if (![...look.busy].some((other) => other !== path && isAtOrBelow(other, path))) return false;
+    const belongs = (other: Path): boolean => isAtOrBelow(other, path) || this.#isLinkTo(path, other);
+    if (![...look.busy].some((other) => other !== path && belongs(other))) return false;
     for (const other of [path, ...state.slots.below(path)]) look.busy.add(other);
     if (!path.includes('/')) this.memory.noteWaiting(path);
     return true;
+  }
+
+  /** Whether the link of a name at the top was moved to a path of the tree. */
+  #isLinkTo(top: Path, path: Path): boolean {
+    if (top.includes('/') || !path.includes('/') || this.#active === undefined) return false;
+    const { fs, layout } = this.#o;
+    if (statInTree(fs, 'look at link', layout, this.#active, path)?.type !== 'symlink') return false;
+    return fs.readlink('look at link', layout.inTree(this.#active, path)) === topTarget(top);
   }
 
   /** The end of a path and of all below it, what this look has found there included. */
@@ -314,6 +339,20 @@ export class TopScanner {
     const moved = linkedTop(state, path, slot);
     if (moved === undefined || this.#o.fs.lstat('look top', this.#o.layout.top(moved)) !== undefined) return;
     for (const other of state.slots.below(moved)) look.busy.add(other);
+  }
+
+  /**
+   * The name at the top whose link was moved to a path of the view, where something else has that name by now: once that
+   * is in the tree, what the link led to is not found there any more.
+   */
+  #overtakenTop(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
+    const { fs, layout } = this.#o;
+    const top = linkedTop(state, path, slot);
+    if (top === undefined) return undefined;
+    const stat = fs.lstat('look top', layout.top(top));
+    if (stat === undefined) return undefined;
+    const isOwn = stat.type === 'symlink' && fs.readlink('look top', layout.top(top)) === topTarget(top);
+    return isOwn ? undefined : top;
   }
 
   /** A file, link or special file in a real directory. Returns whether the tree has it. */

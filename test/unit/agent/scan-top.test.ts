@@ -156,6 +156,35 @@ const CASES: readonly Case[] = [
     after: { new: dir(), 'new/a.conf': file('one\n'), 'new/moved': file('other\n') },
   },
   {
+    title: 'a file that moves into a directory which then takes its name',
+    steps: ['mv other.conf conf.d/moved; mv conf.d other.conf'],
+    after: { 'other.conf': dir(), 'other.conf/a.conf': file('one\n'), 'other.conf/moved': file('other\n') },
+  },
+  {
+    title: 'a directory that moves into another one which then takes its name',
+    steps: ['mkdir ..data/new', ':', 'mv conf.d new/moved; mv new conf.d'],
+    after: {
+      'other.conf': file('other\n'),
+      'conf.d': dir(),
+      'conf.d/moved': dir(),
+      'conf.d/moved/a.conf': file('one\n'),
+    },
+  },
+  {
+    title: 'a file that moves into a directory that is renamed then, while another one takes its name',
+    steps: [
+      'echo third > ..data/third',
+      ':',
+      'mv other.conf conf.d/moved; mv conf.d new; mv third other.conf',
+    ],
+    after: {
+      'other.conf': file('third\n'),
+      new: dir(),
+      'new/a.conf': file('one\n'),
+      'new/moved': file('other\n'),
+    },
+  },
+  {
     title: 'a file that is written through a name that is removed soon after',
     steps: ['rm other.conf; echo real > other.conf', 'echo more >> other.conf; sleep 0.05; rm other.conf'],
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') },
