@@ -6,29 +6,15 @@ import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { ConflictPolicy } from '../reconcile/conflict.ts';
-import {
-  findCrossMoves,
-  isHeldByMoves,
-  NO_MOVES,
-  type CrossMoves,
-  type Move,
-} from '../reconcile/cross-moves.ts';
-import { parentOf, type Entry, type Path, type SpecialEntry } from '../reconcile/entry.ts';
-import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
+import { isHeldByMoves, NO_MOVES } from '../reconcile/cross-moves.ts';
+import type { Entry, Path } from '../reconcile/entry.ts';
+import { ancestorsOf } from '../reconcile/push-change.ts';
 import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
 import type { Abilities } from './abilities.ts';
 import { AncestorCache } from './ancestor-cache.ts';
+import { Crossing } from './crossing.ts';
 import { DisplacedInodes } from './displaced.ts';
-import { codeOf } from './error.ts';
-import {
-  contentsToStage,
-  LinkSources,
-  localItems,
-  ownCopy,
-  wantedFor,
-  wantedForAdoption,
-  type LocalItem,
-} from './items.ts';
+import { contentsToStage, LinkSources, localItems, wantedForAdoption } from './items.ts';
 import type { Guards } from './guards.ts';
 import type { Layout } from './layout.ts';
 import { sameFields, type AncestorEntry, type Ledger } from './ledger.ts';
@@ -36,20 +22,19 @@ import { Local } from './local.ts';
 import { log } from './log.ts';
 import { Losers } from './losers.ts';
 import { Merger } from './merger.ts';
-import { type Extent, type Look, type Adoption } from './look.ts';
+import type { Extent, Look } from './look.ts';
 import { MassDelete } from './mass-delete.ts';
-import { itemsOfMoves } from './move-items.ts';
 import { Outbox, type Connection, type CutPush } from './outbox.ts';
 import { Parked } from './parked.ts';
+import { PathProblems } from './path-problems.ts';
 import type { Clock, FsPort } from './ports.ts';
-import { catchUp, publish, type PublishResult } from './publish.ts';
+import { Publisher } from './publisher.ts';
 import { recover } from './recover.ts';
 import type { Remote } from './remote.ts';
 import { Scanner } from './scan.ts';
-import { entryOfSlot, sameButCtime } from './slot.ts';
 import { mendTop } from './top.ts';
+import { Unadopted } from './unadopted.ts';
 import { waitingAdoptions } from './waiting-adoptions.ts';
-import type { Wanted } from './wanted.ts';
 
 const debug = createDebug('etcd-etc-agent:agent');
 
@@ -90,7 +75,7 @@ export class Agent {
   readonly #scanner: Scanner;
   readonly local: Local;
   readonly parked: Parked;
-  readonly problems = new Map<Path, string>();
+  readonly #problems = new PathProblems();
   /** Paths whose remote entry may differ from the ancestor's, and a revision at which it did not yet; 0n: unknown. */
   readonly #remoteDirty = new Map<Path, bigint>();
   readonly #outbox: Outbox;
@@ -102,11 +87,12 @@ export class Agent {
   readonly #displaced: DisplacedInodes;
   readonly #massDelete: MassDelete;
   readonly #losers: Losers;
-  readonly #firstStart: boolean;
+  readonly #publisher: Publisher;
+  readonly #crossing: Crossing;
+  readonly #unadopted: Unadopted;
   #mode: 'two-way' | 'pull';
   #epoch = 0;
   #isLate = true;
-  #lastFlipMs = -Infinity;
   #damage: string | undefined;
   /** Called when something happened that makes another cycle worth while. */
   onWake: () => void = () => undefined;
@@ -140,18 +126,44 @@ export class Agent {
     });
     const { guards, maxDeletePercent: maxPercent } = options;
     this.#massDelete = new MassDelete({ fs, layout, clock, ledger, guards, maxPercent });
-    this.#firstStart = ledger.state.revision === 0n;
-    if (options.adopt && ledger.state.unadopted.size > 0) {
-      const paths = [...ledger.state.unadopted];
-      ledger.write([{ t: 'unadopted', add: [], remove: paths }], false);
-      for (const path of paths) this.local.dirty.add(path);
-    }
+    const { assertOwner, adopt, carryOnly } = options;
+    const problems = this.#problems;
+    this.#publisher = new Publisher({
+      fs,
+      layout,
+      clock,
+      ledger,
+      assertOwner,
+      abilities,
+      local,
+      parked,
+      problems,
+      scanner: this.#scanner,
+      merger: this.#merger,
+      look: async (directories) => this.look(directories),
+    });
+    this.#crossing = new Crossing({
+      fs,
+      layout,
+      ledger,
+      local,
+      abilities,
+      problems,
+      carryOnly,
+      outbox: this.#outbox,
+      publisher: this.#publisher,
+      isTwoWay: () => this.#mode === 'two-way',
+      remoteDirty: this.#remoteDirty,
+      noteRemote: (path, before) => this.#noteRemote(path, before),
+    });
+    this.#unadopted = new Unadopted({ ledger, adopt, excluded });
+    for (const path of this.#unadopted.release()) local.dirty.add(path);
   }
 
   /** The volume is one that this program does not write: local edits are parked and undone, with a problem that says why. */
   pullOnly(reason: string): void {
     this.#mode = 'pull';
-    this.problems.set('', reason);
+    this.#problems.set('', reason);
   }
 
   /** Why the directory itself cannot be trusted; `undefined` when it can. */
@@ -183,7 +195,7 @@ export class Agent {
 
   /** Paths that could not be done, and why. */
   allProblems(): Map<Path, string> {
-    const all = new Map([...this.problems, ...this.local.problems]);
+    const all = new Map([...this.#problems.all, ...this.local.problems]);
     const { fs, layout, ledger } = this.#o;
     for (const [name, path] of ledger.state.quarantined) {
       if (fs.lstat('quarantined', `${layout.quarantine}/${name}`) !== undefined)
@@ -254,10 +266,10 @@ export class Agent {
     this.#outbox.finishInterrupted(remote);
     this.#losers.parkLate(remote.revision);
     waitMs = Math.min(waitMs, await this.#parkLate(remote, signal));
-    const sinceFlipMs = this.#o.clock.monotonicMs() - this.#lastFlipMs;
-    this.#moves = this.#findMoves(remote);
+    const { sinceFlipMs } = this.#publisher;
+    this.#moves = this.#crossing.find(remote);
     if (this.#moves.toLocal.length > 0 && sinceFlipMs >= this.#o.minIntervalMs) {
-      await this.#publishMoves(this.#moves.toLocal, remote);
+      await this.#crossing.publish(this.#moves.toLocal, remote);
       return LATER_MS;
     }
     if (this.#moves.toLocal.length > 0) waitMs = Math.min(waitMs, this.#o.minIntervalMs - sinceFlipMs);
@@ -327,68 +339,6 @@ export class Agent {
     return false;
   }
 
-  /** Moves of one side that changes of the other side cross; nothing is known of them in a directory without a past. */
-  #findMoves(remote: Remote): CrossMoves {
-    const { ancestor, revision, unadopted } = this.#o.ledger.state;
-    const { dirty, adoptions, busy } = this.local;
-    const isQuiet = dirty.size + adoptions.size + busy.size === 0;
-    if (isQuiet || this.#remoteDirty.size === 0 || revision === 0n || this.#mode === 'pull') return NO_MOVES;
-    const paths = [...new Set([...dirty, ...adoptions.keys()])].filter((path) => !unadopted.has(path));
-    const local = new Map(paths.map((path) => [path, this.local.entryAt(path)]));
-    const arriving = this.#arriving();
-    for (const [path, { entry }] of arriving) local.set(path, entry);
-    return findCrossMoves({
-      ancestor,
-      local,
-      remote: new Map([...this.#remoteDirty.keys()].map((path) => [path, remote.tree.get(path)])),
-      held: this.#o.abilities.held,
-      cameFrom: (path) => arriving.get(path)?.from ?? this.local.cameFrom(path),
-      // What was found beside the trees comes into them first.
-      unsettled: new Set([...busy, ...adoptions.keys(), ...this.#outbox.pushing]),
-      isRefused: (move) => this.#o.carryOnly || this.#outbox.isMoveRefused(move),
-    });
-  }
-
-  /** What was moved to a path where it has not settled yet: its old path is not to be taken for removed. */
-  #arriving(): Map<Path, { readonly from: Path; readonly entry: Entry }> {
-    const { fs, ledger, layout } = this.#o;
-    const { active, ancestor } = ledger.state;
-    const found = new Map<Path, { readonly from: Path; readonly entry: Entry }>();
-    for (const path of this.local.busy) {
-      const at = active === undefined || ancestor.has(path) ? undefined : layout.inTree(active, path);
-      const stat = at === undefined ? undefined : fs.lstat('look for moves', at);
-      const from = stat?.type === 'file' ? this.local.leftBy(stat.ino, path) : undefined;
-      const entry = from === undefined ? undefined : ancestor.get(from);
-      if (from !== undefined && entry !== undefined) found.set(path, { from, entry });
-    }
-    return found;
-  }
-
-  /** Moves made in the volume, here: in a flip of their own, so that what crosses them is compared where it is then. */
-  async #publishMoves(moves: readonly Move[], remote: Remote): Promise<void> {
-    const { ledger, layout } = this.#o;
-    const { items, ancestor } = itemsOfMoves(ledger.state, layout, moves);
-    const result =
-      items.size === 0
-        ? undefined
-        : await this.#flip(items, ancestor, ledger.state.revision, this.local.tops);
-    if (result?.outcome === 'edited') return;
-    if (result === undefined) ledger.write([{ t: 'ancestor', entries: ancestor }], false);
-    const places = moves.flatMap(({ base, from, to }) => [base, from, to]);
-    const isMoved = (path: Path): boolean => places.some((place) => isAtOrBelow(path, place));
-    for (const path of [...items.keys(), ...ancestor.map(([moved]) => moved)]) {
-      this.local.dirty.add(path);
-      this.#noteRemote(path, remote.revision);
-      this.#setProblem(path, result?.problems.get(path));
-    }
-    for (const path of remote.tree.keys()) if (isMoved(path)) this.#noteRemote(path, remote.revision);
-    for (const { base, from, to } of moves) {
-      const reason = 'moved here and in the volume: it has the name that the volume gave it';
-      if (from !== base && from !== to) log('warn', 'conflict decided', { path: to, reason });
-      log('info', 'moved', { path: to, from });
-    }
-  }
-
   /** What is to be done, once all that can be merged has been tried. */
   async #decide(connection: Connection, signal: AbortSignal): Promise<Reconciled> {
     const plan = this.#reconcile(connection.remote);
@@ -403,8 +353,9 @@ export class Agent {
     const local = new Map<Path, Entry | undefined>();
     const changed = new Map<Path, Entry | undefined>();
     const { ancestor, unadopted } = this.#o.ledger.state;
-    this.#noteBelowUnadopted(remote);
-    for (const path of [...this.local.dirty, ...this.local.adoptions.keys()]) {
+    const here = [...this.local.dirty, ...this.local.adoptions.keys()];
+    this.#unadopted.noteBelow(here, remote);
+    for (const path of here) {
       if (this.#isBlocked(path) || this.#isBelowBlocked(path) || unadopted.has(path)) continue;
       if (isHeldByMoves(this.#moves, path, ancestor) || this.local.arrivesEarly(path)) continue;
       local.set(path, this.local.entryAt(path));
@@ -426,21 +377,6 @@ export class Agent {
       policy: decidesAlone ? 'remote' : this.#o.conflict,
       merged: (versions) => this.#merger.result(versions),
     });
-  }
-
-  /** What comes to light below a directory that the volume does not have belongs to it. */
-  #noteBelowUnadopted(remote: Remote): void {
-    const { ledger, excluded } = this.#o;
-    const { ancestor, unadopted } = ledger.state;
-    if (unadopted.size === 0) return;
-    const paths = new Set([...this.local.dirty, ...this.local.adoptions.keys()]);
-    const add = [...paths].filter((path) => {
-      if (unadopted.has(path) || excluded(path) || ancestor.has(path) || remote.tree.has(path)) return false;
-      return [...ancestorsOf(path)].some((dir) => unadopted.has(dir));
-    });
-    if (add.length === 0) return;
-    ledger.write([{ t: 'unadopted', add, remove: [] }], false);
-    for (const path of add) log('warn', 'unadopted', { path });
   }
 
   #agree({ agreed }: Reconciled): void {
@@ -469,14 +405,14 @@ export class Agent {
     const { state } = ledger;
     const pullOnly = this.#mode === 'pull';
     const undone = pullOnly && !this.#o.carryOnly ? plan.toRemote.map(undo) : [];
-    let toRemote = pullOnly ? [] : this.#setAsideUnadopted(plan.toRemote, remote);
+    let toRemote = pullOnly ? [] : this.#unadopted.setAside(plan.toRemote, remote);
     const changes = [...plan.toLocal, ...undone];
     const isRootGone = remote.root === undefined;
     const verdict = this.#massDelete.judge({ toLocal: changes, toRemote, busy: this.local.busy, isRootGone });
     if (verdict === 'held') return [];
     if (verdict === 'later') toRemote = [];
     if (verdict === 'restore') {
-      changes.push(...this.#restoreTop(toRemote).map(undo));
+      changes.push(...this.#publisher.restoreTop(toRemote).map(undo));
       toRemote = toRemote.filter(({ new: local }) => local !== undefined);
       if (changes.length === 0) return 'again';
     }
@@ -493,14 +429,7 @@ export class Agent {
     await remote.stage.stage(wanted, remote.head, signal);
     this.#losers.parkLocal(plan, undone, remote.revision);
 
-    const request = new Map<Path, Wanted | undefined>();
-    const ancestor: [Path, AncestorEntry | null][] = [];
-    const unpublished = new Set<Path>();
-    for (const item of items) {
-      const isPublished = this.#request(item, links, remote, request, ancestor);
-      const isLinked = item.entry?.type === 'file' && item.entry.nlink > 1;
-      if (!isPublished && !isLinked) unpublished.add(item.path);
-    }
+    const { request, ancestor, unpublished } = this.#publisher.prepare(items, links, remote);
     const waiting = waitingAdoptions(this.local, {
       slots: state.slots,
       pushing: this.#outbox.pushing,
@@ -519,7 +448,7 @@ export class Agent {
     toRemote = toRemote.filter(({ path }) => !waiting.has(path));
     // All of it waits: a flip would change nothing.
     if (request.size === 0 && !first) return toRemote.filter(({ path }) => !unpublished.has(path));
-    const result = await this.#flip(request, ancestor, remote.revision, fromTop);
+    const result = await this.#publisher.flip(request, ancestor, remote.revision, fromTop, remote);
     if (result.outcome === 'edited') return 'again';
     for (const { path } of plan.merged) if (request.has(path)) log('info', 'merged', { path });
     // All that is to be remembered comes before the calls with which a failing disk may end this turn.
@@ -533,162 +462,15 @@ export class Agent {
       else this.local.dirty.add(path);
       this.local.settle(path);
       if (!result.problems.has(path)) this.#remoteDirty.delete(path);
-      this.#setProblem(path, result.problems.get(path));
+      this.#problems.set(path, result.problems.get(path));
     }
-    for (const { path, adoption } of taken) this.#dropLoserAtTop(path, adoption);
+    for (const { path, adoption } of taken) this.#publisher.dropLoserAtTop(path, adoption);
     remote.stage.clear();
     this.#merger.clear();
-    if (first) catchUp(this.#publishContext());
+    if (first) this.#publisher.catchUp();
     // What did not come here must not be pushed as if it had.
     toRemote = toRemote.filter(({ path }) => !result.problems.has(path) && !unpublished.has(path));
     return toRemote;
-  }
-
-  #publishContext(): Parameters<typeof publish>[0] {
-    const { fs, layout, ledger, clock, assertOwner, abilities } = this.#o;
-    const { seenAtTop } = this.#scanner;
-    const { held, exchanges } = abilities;
-    return { fs, layout, ledger, clock, assertOwner, seenAtTop, held, exchanges };
-  }
-
-  /** Publishes, or looks where edits came in between. */
-  async #flip(
-    items: ReadonlyMap<Path, Wanted | undefined>,
-    ancestor: readonly (readonly [Path, AncestorEntry | null])[],
-    revision: bigint,
-    fromTop: ReadonlySet<Path>,
-  ): Promise<PublishResult> {
-    const { ledger, clock } = this.#o;
-    const startMs = clock.monotonicMs();
-    let result: PublishResult;
-    try {
-      result = publish(this.#publishContext(), {
-        items,
-        ancestor,
-        revision,
-        unsettled: this.local.busy,
-        touchedSince: (tree) => this.#scanner.touchedSince(tree, ledger.state),
-        fromTop,
-      });
-    } catch (error) {
-      // Who knows which of the staged contents are in a tree by now.
-      this.#remote?.stage.clear();
-      this.#merger.clear();
-      throw error;
-    }
-    this.#scanner.forgetListed(result.touched);
-    if (result.outcome === 'edited') {
-      const directories = [...result.directories, ...result.paths.map((path) => parentOf(path) ?? '')];
-      debug(
-        'edited meanwhile: %s in %s',
-        escapeBytes(result.paths.join(' ')),
-        escapeBytes(directories.join(' ')),
-      );
-      await this.look(new Set(directories));
-      return result;
-    }
-    this.#lastFlipMs = clock.monotonicMs();
-    const ms = Math.round(this.#lastFlipMs - startMs);
-    log('info', 'published', { revision, changes: items.size, ms });
-    return result;
-  }
-
-  /**
-   * What stands in a real directory at the top and lost against what was just published, and is kept: left there, the next
-   * look would take it for an edit of the version that it lost against.
-   */
-  #dropLoserAtTop(path: Path, { slot, source }: Adoption): void {
-    const { fs, layout, ledger } = this.#o;
-    if (!path.includes('/') || source !== layout.top(path)) return;
-    const isShown = ledger.state.slots.get(path)?.signature.ino === slot.signature.ino;
-    const entry = entryOfSlot(slot);
-    if (isShown || (entry?.type !== 'file' && entry?.type !== 'symlink')) return;
-    const stat = fs.lstat('drop loser', source);
-    if (!sameButCtime(slot, stat) || !this.parked.has(path, entry)) return;
-    fs.unlink('drop loser', source);
-    this.#scanner.forgetAtTop(path);
-  }
-
-  /** What the publish makes of an item, and what both sides agree on then; false when it cannot be made now. */
-  #request(
-    item: LocalItem,
-    links: LinkSources,
-    remote: Remote,
-    request: Map<Path, Wanted | undefined>,
-    ancestor: [Path, AncestorEntry | null][],
-  ): boolean {
-    const staged = (
-      file: AncestorEntry & { readonly type: 'file' },
-    ): ReturnType<typeof remote.stage.stagedFile> =>
-      file.contentKey === undefined
-        ? this.#merger.stagedFile(file.digest)
-        : remote.stage.stagedFile({ ino: file.ino, key: file.contentKey });
-    const { ledger, layout } = this.#o;
-    const local = links.find(item) ?? ownCopy(ledger.state, layout, item);
-    const want = wantedFor(item, local, staged, (entry) => this.#stageSpecial(item.path, entry));
-    if (typeof want === 'string') {
-      // The volume has moved on meanwhile: the next turn sees it.
-      debug('not published: %s: %s', escapeBytes(item.path), want);
-      return false;
-    }
-    request.set(item.path, want);
-    ancestor.push([item.path, remote.tree.get(item.path) ?? null]);
-    return true;
-  }
-
-  /** A special file in the stage; one that a publish left there because an edit came in between is taken again. */
-  #stageSpecial(path: Path, { ino, kind, rdev }: SpecialEntry): ByteString | undefined {
-    const { fs, layout } = this.#o;
-    const at = `${layout.stage}/s-${ino}-${kind}-${rdev}`;
-    try {
-      if (fs.lstat('stage special', at) === undefined) fs.mknod('stage special', at, kind, rdev);
-      return at;
-    } catch (error) {
-      this.#setProblem(path, `the ${kind} cannot be made (${codeOf(error) ?? String(error)})`);
-      return undefined;
-    }
-  }
-
-  /** Before the first publish the directory may hold files nobody has agreed on: they stay, and are not pushed. */
-  #setAsideUnadopted(changes: readonly Change[], remote: Remote): readonly Change[] {
-    const { ledger, adopt } = this.#o;
-    const { entered, revision } = ledger.state;
-    const isFirst = this.#firstStart && revision === 0n && remote.tree.size > 0;
-    if (adopt || (!isFirst && entered.size === 0)) return changes;
-    const isAside = ({ path, old }: Change): boolean => old === undefined && (isFirst || entered.has(path));
-    const add = changes.filter(isAside).map(({ path }) => path);
-    if (add.length === 0) return changes;
-    ledger.write([{ t: 'unadopted', add, remove: [] }], false);
-    for (const path of add) log('warn', 'unadopted', { path });
-    const aside = new Set(add);
-    return changes.filter(({ path }) => !aside.has(path));
-  }
-
-  /** Puts back names at the top that lost nothing but their link; the removals that this does not undo. */
-  #restoreTop(changes: readonly Change[]): Change[] {
-    const { fs, layout, ledger, clock } = this.#o;
-    const { slots } = ledger.state;
-    const mended = new Set<Path>();
-    const left = changes.filter(({ path, new: local }) => {
-      if (local !== undefined) return false;
-      const lostItsLink = this.local.adoptions.has(path) && slots.has(path);
-      if (!lostItsLink) return true;
-      this.local.adoptions.delete(path);
-      this.local.settle(path);
-      mended.add(path.split('/', 1)[0] ?? path);
-      return false;
-    });
-    mendTop({ fs, layout, ledger, clock }, mended, (path) => slots.get(path));
-    return left;
-  }
-
-  #setProblem(path: Path, reason: string | undefined): void {
-    if (this.problems.get(path) === reason) return;
-    if (reason === undefined) this.problems.delete(path);
-    else {
-      this.problems.set(path, reason);
-      log('warn', 'problem', { path, reason });
-    }
   }
 }
 

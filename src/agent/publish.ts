@@ -51,7 +51,8 @@ export type PublishResult = (
   readonly touched: ReadonlySet<ByteString>;
 };
 
-interface Context {
+/** What a publish works on and with. */
+export interface PublishContext {
   readonly fs: FsPort;
   readonly layout: Layout;
   readonly ledger: Ledger;
@@ -66,14 +67,14 @@ interface Context {
 }
 
 /** Publishes one tree. Synchronous: nothing else of this process runs in between. */
-export function publish(context: Context, request: PublishRequest): PublishResult {
+export function publish(context: PublishContext, request: PublishRequest): PublishResult {
   return new Publication(context, request).run();
 }
 
 class Publication {
   readonly #fs: FsPort;
   readonly #layout: Layout;
-  readonly #context: Context;
+  readonly #context: PublishContext;
   readonly #request: PublishRequest;
   readonly #active: TreeName | undefined;
   readonly #idle: TreeName;
@@ -86,7 +87,7 @@ class Publication {
   readonly #attributes: AttributeWriter;
   readonly #tree: IdleTree;
 
-  constructor(context: Context, request: PublishRequest) {
+  constructor(context: PublishContext, request: PublishRequest) {
     this.#fs = context.fs;
     this.#layout = context.layout;
     this.#context = context;
@@ -446,7 +447,7 @@ class Publication {
 }
 
 /** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */
-export function catchUp(context: Context): void {
+export function catchUp(context: PublishContext): void {
   if (context.ledger.state.stale.size === 0) return;
   new Publication(context, {
     items: new Map(),
