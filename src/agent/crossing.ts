@@ -14,6 +14,7 @@ import type { PathProblems } from './path-problems.ts';
 import type { FsPort } from './ports.ts';
 import type { Publisher } from './publisher.ts';
 import type { Remote } from './remote.ts';
+import { statInTree } from './tree-stat.ts';
 
 interface Options {
   readonly fs: FsPort;
@@ -70,8 +71,8 @@ export class Crossing {
     const { active, ancestor } = ledger.state;
     const found = new Map<Path, { readonly from: Path; readonly entry: Entry }>();
     for (const path of local.busy) {
-      const at = active === undefined || ancestor.has(path) ? undefined : layout.inTree(active, path);
-      const stat = at === undefined ? undefined : fs.lstat('look for moves', at);
+      if (active === undefined || ancestor.has(path)) continue;
+      const stat = statInTree(fs, 'look for moves', layout, active, path);
       const from = stat?.type === 'file' ? local.leftBy(stat.ino, path) : undefined;
       const entry = from === undefined ? undefined : ancestor.get(from);
       if (from !== undefined && entry !== undefined) found.set(path, { from, entry });

@@ -111,13 +111,15 @@ export class TopScanner {
     if (other !== '' && !other.includes('/') && state.slots.has(other)) {
       // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
       const isMove = !present.has(other);
+      // So it is when something else has the old name by now.
+      const isLeft = isMove || !this.#isInPlace(other);
       const below = belowNow(state, look, other);
       const overtaken = new Map<Path, ByteString>();
-      for (const [path, slot] of isMove ? below : []) {
+      for (const [path, slot] of isLeft ? below : []) {
         const top = this.#overtakenTop(state, path, slot);
         if (top !== undefined) overtaken.set(path, top);
       }
-      if (isMove && [other, ...overtaken.values()].some((path) => isBusyBelow(look, path))) {
+      if (isLeft && [other, ...overtaken.values()].some((path) => isBusyBelow(look, path))) {
         // Edits below it move with it once they have settled.
         for (const path of [name, other, ...below.keys()]) look.busy.add(path);
         for (const top of overtaken.values())
@@ -346,13 +348,17 @@ export class TopScanner {
    * is in the tree, what the link led to is not found there any more.
    */
   #overtakenTop(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
-    const { fs, layout } = this.#o;
     const top = linkedTop(state, path, slot);
-    if (top === undefined) return undefined;
-    const stat = fs.lstat('look top', layout.top(top));
-    if (stat === undefined) return undefined;
-    const isOwn = stat.type === 'symlink' && fs.readlink('look top', layout.top(top)) === topTarget(top);
-    return isOwn ? undefined : top;
+    if (top === undefined || this.#o.fs.lstat('look top', this.#o.layout.top(top)) === undefined)
+      return undefined;
+    return this.#isInPlace(top) ? undefined : top;
+  }
+
+  /** Whether a name at the top is the agent's own link. */
+  #isInPlace(name: ByteString): boolean {
+    const { fs, layout } = this.#o;
+    const at = layout.top(name);
+    return fs.lstat('look top', at)?.type === 'symlink' && fs.readlink('look top', at) === topTarget(name);
   }
 
   /** A file, link or special file in a real directory. Returns whether the tree has it. */

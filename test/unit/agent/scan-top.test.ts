@@ -185,6 +185,22 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    title: 'a directory that is renamed and then gets a link, while a file takes its old name',
+    steps: ['mv conf.d new; mv other.conf conf.d; ln -s x new/late'],
+    after: { 'conf.d': file('other\n'), new: dir(), 'new/a.conf': file('one\n'), 'new/late': symlink('x') },
+  },
+  {
+    title: 'a directory that is renamed and then gets a file, while a new file takes its old name',
+    steps: ['mv conf.d new; echo whole > conf.d; echo late > new/late'],
+    after: {
+      'other.conf': VIEW['other.conf']!,
+      'conf.d': file('whole\n'),
+      new: dir(),
+      'new/a.conf': file('one\n'),
+      'new/late': file('late\n'),
+    },
+  },
+  {
     title: 'a file that is written through a name that is removed soon after',
     steps: ['rm other.conf; echo real > other.conf', 'echo more >> other.conf; sleep 0.05; rm other.conf'],
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') },
