@@ -401,9 +401,13 @@ export class Scanner {
     if (sameSlotContent(slot, current)) return;
     if (sameSlotContent(slot, expected) && slot?.type !== 'other') return;
     if (stat !== undefined && expected?.type === 'other') this.#noteCarried(tree, path, expected, stat);
-    if (stat !== undefined && (this.#isSuperseded(stat) || this.#top.inodes.has(stat.ino))) return;
+    if (stat !== undefined && this.#top.inodes.has(stat.ino)) return;
+    // A name that neither tree had was given to it by somebody who wants it there.
+    const isNewName = expected === undefined && current === undefined;
+    if (stat !== undefined && !isNewName && this.#isSuperseded(stat)) return;
     // An inode that was moved: edits of it are seen where it is shown.
-    if (slot?.type === 'file' && this.#isPublished(state, path, slot.signature.ino, look)) return;
+    if (slot?.type === 'file' && !isNewName && this.#isPublished(state, path, slot.signature.ino, look))
+      return;
     // The edit counts as one of the published version when the idle tree held that very content.
     const isCurrent = sameSlotContent(expected, current);
     if (slot === undefined) {

@@ -189,4 +189,19 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(pod.fs.readdir('test', pod.layout.parked)).to.deep.equal([]);
   });
+
+  it('a file that is moved into a directory where nobody has looked since is not taken for removed', async () => {
+    const { pod } = stage.addPod();
+    for (const dir of ['d', 'g']) stage.mount.mkdir(dir);
+    for (const path of ['d/file', 'g/file']) write(stage.remote, path);
+    pod.start();
+    await stage.pass(5_500);
+    write(stage.remote, 'g/file');
+    await stage.pass(600);
+    // No hint tells of it.
+    pod.fs.rename('test', `${pod.layout.root}/d/file`, `${pod.layout.root}/g/moved`);
+    write(stage.remote, 'd/other');
+    await expectAgreement(stage);
+    expect(stage.mount.list('g')).to.include('moved');
+  });
 });
