@@ -464,6 +464,8 @@ export class Agent {
       if (!result.problems.has(path)) this.#remoteDirty.delete(path);
       this.#problems.set(path, result.problems.get(path));
     }
+    // A directory that could not go with what the tree missed is there again, for what somebody had made in it.
+    for (const path of result.problems.keys()) this.local.dirty.add(path);
     for (const { path, adoption } of taken) this.#publisher.dropLoserAtTop(path, adoption);
     remote.stage.clear();
     this.#merger.clear();

@@ -353,7 +353,11 @@ class Publication {
     const stale =
       this.#active === undefined
         ? [...this.#work.keys()].map((path) => [path, null] as const)
-        : [...items.map((path) => [path, old.get(path) ?? null] as const), ...carried];
+        : [
+            ...items.map((path) => [path, old.get(path) ?? null] as const),
+            ...this.#leftBehind(slots),
+            ...carried,
+          ];
     const { revision } = this.#request;
     // What could not be put here is agreed on by nobody: that it is missing is no removal of somebody's.
     const missing = new Set(slots.flatMap(([path, slot]) => (slot === null ? [path] : [])));
@@ -361,6 +365,19 @@ class Publication {
       ([path, entry]) => entry === null || !missing.has(path) || !this.#tree.problems.has(path),
     );
     ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor }], true);
+  }
+
+  /**
+   * What was to be as in the tree that goes and is not: a directory that could not be removed, for what somebody had made in
+   * it. The tree that goes has to be told of it, like of a change.
+   */
+  #leftBehind(slots: readonly (readonly [Path, Slot | null])[]): [Path, Slot | null][] {
+    const old = this.#context.ledger.state.slots;
+    return slots.flatMap(([path, slot]): [Path, Slot | null][] => {
+      const before = old.get(path) ?? null;
+      const isCaughtUp = this.#request.items.has(path) || slot?.type === before?.type;
+      return isCaughtUp ? [] : [[path, before]];
+    });
   }
 
   /** Where a link in the tree we worked on leads now: somebody may have changed it since the flip. */

@@ -204,4 +204,24 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(stage.mount.list('g')).to.include('moved');
   });
+
+  it('a file made in a directory that has just been removed, in the tree that was just replaced, stays', async () => {
+    const { pod } = stage.addPod();
+    for (const dir of ['d', 'd/in']) stage.mount.mkdir(dir);
+    pod.start();
+    await stage.pass(3_000);
+    stage.mount.rmdir('d/in');
+    await stage.pass(600);
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    const site = new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path));
+    write(new RecordedSite(site, stage.history, stage.trace), 'd/in/new');
+    await stage.pass(100);
+    // The tree is shown again before the file has settled, and once more after it.
+    write(stage.remote, 'd/other');
+    await stage.pass(450);
+    write(stage.remote, 'd/other');
+    await expectAgreement(stage);
+    expect(stage.mount.list('d/in')).to.deep.equal(['new']);
+  });
 });
