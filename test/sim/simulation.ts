@@ -104,12 +104,13 @@ class Simulation {
     const endMs = stage.scheduler.nowMs + REST_MS;
     let differ: string[] = [];
     do {
-      // One that was told to end may do so only now.
-      for (const pod of stage.pods) if (pod.agent === undefined) pod.start();
+      this.#startEnded();
       await stage.pass(5_000);
       differ = stage.differences();
     } while (differ.length > 0 && stage.scheduler.nowMs < endMs && !this.#hasFailed);
     for (const difference of differ) stage.fail('G5', difference);
+    // How still it is tells of those alone that have run since all agree.
+    this.#startEnded();
     await stage.pass(LATE_MS);
     for (const lost of stage.lost()) stage.fail('G2', lost);
     if (this.#hasFailed) return;
@@ -122,6 +123,11 @@ class Simulation {
     await this.#checkStillness('after a restart');
     for (const difference of stage.differences()) stage.fail('G5', difference);
     for (const lost of stage.lost()) stage.fail('G2', lost);
+  }
+
+  /** One that was told to end may do so only when all others rest. */
+  #startEnded(): void {
+    for (const pod of this.#stage.pods) if (pod.agent === undefined) pod.start();
   }
 
   async #checkStillness(when: string): Promise<void> {
