@@ -409,7 +409,8 @@ export class Scanner {
     if (slot?.type === 'file' && !isNewName && this.#isPublished(state, path, slot.signature.ino, look))
       return;
     // The edit counts as one of the published version when the idle tree held that very content.
-    const isCurrent = sameSlotContent(expected, current);
+    // What somebody has put there in the published tree meanwhile is newer.
+    const isCurrent = sameSlotContent(expected, current) && !look.edits.has(path);
     if (slot === undefined) {
       if (isCurrent) adoptAt(state, path, undefined, look);
     } else if (isCurrent || this.#o.excluded(path) || slot.type === 'directory') {

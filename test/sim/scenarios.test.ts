@@ -224,4 +224,18 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(stage.mount.list('d/in')).to.deep.equal(['new']);
   });
+
+  it('a file that is made in both trees at the same time is kept as it is in each', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    pod.start();
+    await stage.pass(3_000);
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    const site = new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path));
+    write(new RecordedSite(site, stage.history, stage.trace), 'd/new');
+    write(local, 'd/new');
+    await expectAgreement(stage);
+    expect(stage.mount.text('d/new')).to.include('pod');
+  });
 });
