@@ -3,22 +3,28 @@
 import type { ByteString } from '../codec/kv.ts';
 import { join, type Path } from '../reconcile/entry.ts';
 import { isAtOrBelow } from '../reconcile/push-change.ts';
+import { codeOf } from './error.ts';
 import { isOwnName, topTarget, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger.ts';
 import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from './ports.ts';
-import { linkedTop, spentLink } from './own-link.ts';
+import { linkedTop, ownLink, spentLink } from './own-link.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
 import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
 
+/** What `readlink` says of a name that is gone, or is no symlink. */
+const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EINVAL']);
+
 export class TopScanner {
   readonly #o: ScannerOptions;
   readonly #reader: ScanReader;
   readonly memory = new TopMemory();
   #active: TreeName | undefined;
+  /** Names at the top whose link was moved into a directory that is still being made. */
+  readonly #heldByLinks = new Set<ByteString>();
   /** A name at the top that led to this inode has gone or leads elsewhere. */
   readonly #onReplaced: (path: Path, slot: Slot) => void;
   /** Whether what is in an inode was written before its name in the tree went. */
@@ -50,18 +56,25 @@ export class TopScanner {
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
     const directories = new Set<ByteString>();
+    this.#heldByLinks.clear();
     const files = new Map<ByteString, bigint>();
+    const others = new Map<ByteString, FileStat>();
+    // What was moved into a directory is known before something else takes its name.
     for (const name of names) {
-      const at = layout.top(name);
-      const stat = fs.lstat('look top', at);
+      const stat = fs.lstat('look top', layout.top(name));
       if (stat === undefined || excluded(name)) continue;
+      if (stat.type !== 'directory') others.set(name, stat);
+      else {
+        directories.add(name);
+        await this.#lookAtTopDirectory(state, name, layout.top(name), stat, look);
+      }
+    }
+    for (const [name, stat] of others) {
+      const at = layout.top(name);
       if (stat.type === 'symlink') this.#lookAtLink(state, active, name, at, stat, present, look);
       else if (stat.type === 'file') {
         files.set(name, stat.ino);
         this.#lookAtFile(state, name, at, stat, look);
-      } else if (stat.type === 'directory') {
-        directories.add(name);
-        await this.#lookAtTopDirectory(state, name, at, stat, look);
       } else this.#lookAtSpecial(state, name, at, stat, look);
     }
     this.memory.endLook(directories, files);
@@ -227,7 +240,8 @@ export class TopScanner {
   /** What was written below a name right before the name went goes with it, once it is known what it is. */
   #waitsBelow(state: LedgerState, path: Path, look: Look): boolean {
     const belongs = (other: Path): boolean => isAtOrBelow(other, path) || this.#isLinkTo(path, other);
-    if (![...look.busy].some((other) => other !== path && belongs(other))) return false;
+    const isHeld = this.#heldByLinks.has(path);
+    if (!isHeld && ![...look.busy].some((other) => other !== path && belongs(other))) return false;
     for (const other of [path, ...state.slots.below(path)]) look.busy.add(other);
     if (!path.includes('/')) this.memory.noteWaiting(path);
     return true;
@@ -238,7 +252,7 @@ export class TopScanner {
     if (top.includes('/') || !path.includes('/') || this.#active === undefined) return false;
     const { fs, layout } = this.#o;
     if (statInTree(fs, 'look at link', layout, this.#active, path)?.type !== 'symlink') return false;
-    return fs.readlink('look at link', layout.inTree(this.#active, path)) === topTarget(top);
+    return this.#textOf(layout.inTree(this.#active, path)) === topTarget(top);
   }
 
   /** The end of a path and of all below it, what this look has found there included. */
@@ -259,8 +273,10 @@ export class TopScanner {
   ): Promise<void> {
     const seen = this.memory.noteDirectory(name, stat.ino, state.slots.get(name)?.type !== 'directory');
     // Whoever makes it goes on in it by its name for a while.
-    if (!this.#isQuiet(name, at, stat, look)) {
+    const held: ByteString[] = [];
+    if (!this.#isQuiet(name, at, stat, look, held)) {
       look.busy.add(name);
+      for (const top of held) this.#heldByLinks.add(top);
       return;
     }
     const before = new Set(seen);
@@ -280,12 +296,16 @@ export class TopScanner {
   }
 
   /** Whether no name came or went for a while in a directory and in all below it. */
-  #isQuiet(path: Path, at: ByteString, stat: FileStat, look: Look): boolean {
+  #isQuiet(path: Path, at: ByteString, stat: FileStat, look: Look, held: ByteString[]): boolean {
     let quiet = this.#reader.isSettled('top', path, stat, QUIET_MS.content + this.#o.settleMs);
     for (const name of this.#reader.list(at, path, look) ?? []) {
       const below = this.#o.fs.lstat('look top directory', `${at}/${name}`);
+      if (below?.type === 'symlink') {
+        const text = this.#textOf(`${at}/${name}`);
+        if (text?.startsWith('..data/') === true) held.push(text.slice('..data/'.length));
+      }
       if (below?.type === 'directory')
-        quiet = this.#isQuiet(join(path, name), `${at}/${name}`, below, look) && quiet;
+        quiet = this.#isQuiet(join(path, name), `${at}/${name}`, below, look, held) && quiet;
     }
     return quiet;
   }
@@ -354,11 +374,39 @@ export class TopScanner {
     return this.#isInPlace(top) ? undefined : top;
   }
 
+  /** Takes what a link in a real directory led to from the tree, where something else has the name by now. */
+  #follow(state: LedgerState, path: Path, top: ByteString, stat: FileStat, look: Look): boolean {
+    const { fs, layout } = this.#o;
+    if (this.#active === undefined || !state.slots.has(top) || this.#isInPlace(top)) return false;
+    if (fs.lstat('look top', layout.top(top)) === undefined) return false;
+    const below = belowNow(state, look, top);
+    if (isBusyBelow(look, top)) {
+      look.busy.add(path);
+      this.#heldByLinks.add(top);
+      return true;
+    }
+    this.memory.noteFollowed(path, stat.ino, state.slots.get(path));
+    for (const [from, was] of below)
+      topsOf(look).set(
+        path + from.slice(top.length),
+        adoptionOf(was, layout.inTree(this.#active, from), true),
+      );
+    return true;
+  }
+
   /** Whether a name at the top is the agent's own link. */
   #isInPlace(name: ByteString): boolean {
-    const { fs, layout } = this.#o;
-    const at = layout.top(name);
-    return fs.lstat('look top', at)?.type === 'symlink' && fs.readlink('look top', at) === topTarget(name);
+    return this.#textOf(this.#o.layout.top(name)) === topTarget(name);
+  }
+
+  /** The text of what was a symlink a moment ago; `undefined` when it is none or is gone. */
+  #textOf(at: ByteString): ByteString | undefined {
+    try {
+      return this.#o.fs.readlink('look at link', at);
+    } catch (error) {
+      if (GONE.has(codeOf(error))) return undefined;
+      throw error;
+    }
   }
 
   /** A file, link or special file in a real directory. Returns whether the tree has it. */
@@ -369,6 +417,9 @@ export class TopScanner {
     if (stat.type === 'symlink') {
       const read = this.#reader.read(path, at, stat, look);
       if (read !== undefined && spentLink(state, path, read)) return true;
+      const linked = read === undefined ? undefined : ownLink(state, path, read);
+      if (linked !== undefined && this.memory.isFollowed(path, stat.ino, slot)) return true;
+      if (linked !== undefined && this.#follow(state, path, linked, stat, look)) return false;
       if (read !== undefined) this.keepLinked(state, path, read, look);
       if (read !== undefined && sameSlotContent(read, slot)) return true;
     }

@@ -20,6 +20,8 @@ export interface SeenAtTop {
   textOf(name: ByteString): ByteString | undefined;
   /** What was known of a file that stands there and was the tree's as well, when it last was. */
   sharedAt(name: ByteString, ino: bigint): Slot | undefined;
+  /** Whether `now` is what a link in a real directory led to, taken over in its place: the link is of no use any more. */
+  isFollowed(path: Path, ino: bigint, now: Slot | undefined): boolean;
   /** Whether what stands there, a file or a link, was seen and waits, or what it would end does: it stays. */
   isWaiting(name: ByteString): boolean;
 }
@@ -34,6 +36,7 @@ export class TopMemory implements SeenAtTop {
   readonly #links = new Map<ByteString, ByteString>();
   readonly #waiting = new Set<ByteString>();
   readonly #shared = new Map<ByteString, Slot>();
+  readonly #followed = new Map<Path, { readonly ino: bigint; readonly before: Slot | undefined }>();
 
   /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
   readonly files = new Set<bigint>();
@@ -80,6 +83,17 @@ export class TopMemory implements SeenAtTop {
     this.#shared.set(name, slot);
   }
 
+  isFollowed(path: Path, ino: bigint, now: Slot | undefined): boolean {
+    const followed = this.#followed.get(path);
+    if (followed?.ino !== ino || now === undefined) return false;
+    return now.type !== followed.before?.type || now.signature.ino !== followed.before.signature.ino;
+  }
+
+  /** What a link leads to is about to take its place, where the tree has `before`. */
+  noteFollowed(path: Path, ino: bigint, before: Slot | undefined): void {
+    if (this.#followed.get(path)?.ino !== ino) this.#followed.set(path, { ino, before });
+  }
+
   isWaiting(name: ByteString): boolean {
     return this.#waiting.has(name);
   }
@@ -120,6 +134,8 @@ export class TopMemory implements SeenAtTop {
   endLook(directories: ReadonlySet<ByteString>, files: ReadonlyMap<ByteString, bigint>): void {
     for (const [name, { signature }] of this.#shared)
       if (files.get(name) !== signature.ino) this.#shared.delete(name);
+    for (const path of this.#followed.keys())
+      if (!directories.has(path.split('/', 1)[0] ?? path)) this.#followed.delete(path);
     for (const name of this.#directories.keys()) if (!directories.has(name)) this.#directories.delete(name);
   }
 }

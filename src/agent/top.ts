@@ -104,6 +104,7 @@ function isMerged(
   const hasMode = (path: Path, { mode }: FileStat): boolean =>
     seen === undefined || (((slotAt(path)?.signature.mode ?? mode) ^ mode) & 0o777) === 0;
   const isSpent = (link: ByteString, path: Path, found: FileStat): boolean => {
+    if (seenAtTop?.isFollowed(path, found.ino, slotAt(path)) === true) return true;
     const target = fs.readlink('readlink', link);
     return spentLink(ledger.state, path, { type: 'symlink', target, signature: signatureOf(found) });
   };

@@ -201,6 +201,38 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    title: 'a file that moves into a new directory which then takes its name',
+    steps: ['mkdir new; mv other.conf new/moved; mv new other.conf'],
+    after: {
+      'conf.d': dir(),
+      'conf.d/a.conf': file('one\n'),
+      'other.conf': dir(),
+      'other.conf/moved': file('other\n'),
+    },
+  },
+  {
+    title: 'a file that moves into a new directory, while another one takes its name',
+    steps: ['mkdir new; mv other.conf new/moved; echo third > other.conf'],
+    after: { ...VIEW, 'other.conf': file('third\n'), new: dir(), 'new/moved': file('other\n') },
+  },
+  {
+    title: 'a file that moves into a directory that is made anew, while another one takes its name',
+    steps: ['rm conf.d; mkdir conf.d; mv other.conf conf.d/a.conf; echo third > other.conf'],
+    after: { 'other.conf': file('third\n'), 'conf.d': dir(), 'conf.d/a.conf': file('other\n') },
+  },
+  {
+    title:
+      'a file that moves into a new directory that is still being filled, after another one took its name',
+    steps: ['mkdir new; mv other.conf new/moved; echo third > other.conf', ':', 'echo more > new/more'],
+    after: {
+      ...VIEW,
+      'other.conf': file('third\n'),
+      new: dir(),
+      'new/moved': file('other\n'),
+      'new/more': file('more\n'),
+    },
+  },
+  {
     title: 'a file that is written through a name that is removed soon after',
     steps: ['rm other.conf; echo real > other.conf', 'echo more >> other.conf; sleep 0.05; rm other.conf'],
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') },
