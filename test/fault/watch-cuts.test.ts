@@ -131,7 +131,7 @@ describe('a watch whose connection is cut', () => {
     const early = { cuts: watch.downs.length, newest: watch.newest(0) };
     // Between messages and in the middle of them: history comes in pieces, of which the first is too short for half of it.
     let pieces = 0;
-    proxy.cutAfter = () => ((pieces += 1) === 1 ? 512 << 10 : between(512 << 10, 3 << 20));
+    proxy.cutAfter = () => ((pieces += 1) === 1 ? 512 << 10 : between(512 << 10, 2 << 20));
     await watch.until('history comes in pieces', () => watch.newest(0) > HISTORY / 2);
     const late = { cuts: watch.downs.length, newest: watch.newest(0) };
     proxy.cutAfter = () => undefined;
