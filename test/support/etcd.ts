@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { accessSync, constants, statfsSync } from 'node:fs';
+import { accessSync, constants, readdirSync, readFileSync, statfsSync } from 'node:fs';
 import { cp, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -60,6 +60,16 @@ export interface EtcdServer {
   resume(): void;
   /** Ends the process and removes the data. Safe to call twice. */
   stop(): Promise<void>;
+}
+
+/** How long SIGSTOP may take; milliseconds. */
+const STOP_MS = 5_000;
+
+function isStopped(pid: number): boolean {
+  return readdirSync(`/proc/${pid}/task`).every((task) => {
+    const stat = readFileSync(`/proc/${pid}/task/${task}/stat`, 'latin1');
+    return stat.slice(stat.lastIndexOf(')') + 2).startsWith('T');
+  });
 }
 
 /** Starts a server and waits until it answers under its own name. */
@@ -124,6 +134,11 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
     },
     pause() {
       process.kill(server.pid, 'SIGSTOP');
+      // Until the last thread has stopped, a request may still be answered.
+      const endMs = performance.now() + STOP_MS;
+      while (!isStopped(server.pid)) {
+        if (performance.now() > endMs) throw new Error(`etcd ${name} did not stop`);
+      }
     },
     resume() {
       process.kill(server.pid, 'SIGCONT');
