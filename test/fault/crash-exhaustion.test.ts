@@ -24,7 +24,6 @@ import { join } from 'node:path';
 import { codeOf } from '../../src/agent/error.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { layoutOf } from '../../src/agent/layout.ts';
-import { configureLog } from '../../src/agent/log.ts';
 import { run } from '../../src/agent/run.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import { readStatus } from '../../src/agent/status.ts';
@@ -32,6 +31,7 @@ import { VolumeTree } from '../../src/agent/volume-tree.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
 import { differences, plainTree, publishedTree, type ShownTree } from '../support/agent.ts';
+import { captureLog, releaseLog } from '../support/captured-log.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { MortalPorts } from '../support/mortal-ports.ts';
 import { contentOf, directory, file, symlink, TestVolume } from '../support/pushing.ts';
@@ -197,16 +197,16 @@ describe('an agent that is killed at any call', function () {
   this.timeout(600_000);
   let server: EtcdServer;
   let folder: string;
-  const logged: string[] = [];
+  let logged: string[] = [];
 
   before(async function () {
     needTool(this, 'etcd');
     server = await startEtcd();
     folder = mkdtempSync(join(tmpdir(), 'crash-'));
-    configureLog({ format: 'text', level: 'info', write: (line) => logged.push(line) });
+    logged = captureLog();
   });
   after(async () => {
-    configureLog({ format: 'text', level: 'info', write: (line) => void process.stderr.write(line) });
+    releaseLog();
     await server?.stop();
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   });

@@ -11,12 +11,12 @@ import { join } from 'node:path';
 import { codeOf } from '../../src/agent/error.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { layoutOf } from '../../src/agent/layout.ts';
-import { configureLog } from '../../src/agent/log.ts';
 import type { FsPort } from '../../src/agent/ports.ts';
 import type { RunResult } from '../../src/agent/run-options.ts';
 import { run } from '../../src/agent/run.ts';
 import { readStatus } from '../../src/agent/status.ts';
 import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import { captureLog, releaseLog } from '../support/captured-log.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { MortalPorts } from '../support/mortal-ports.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
@@ -75,16 +75,16 @@ describe('a disk that fails', function () {
   this.timeout(300_000);
   let server: EtcdServer;
   let folder: string;
-  const logged: string[] = [];
+  let logged: string[] = [];
 
   before(async function () {
     needTool(this, 'etcd');
     server = await startEtcd();
     folder = mkdtempSync(join(tmpdir(), 'disk-'));
-    configureLog({ format: 'text', level: 'info', write: (line) => logged.push(line) });
+    logged = captureLog();
   });
   after(async () => {
-    configureLog({ format: 'text', level: 'info', write: (line) => void process.stderr.write(line) });
+    releaseLog();
     await server?.stop();
     if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
   });

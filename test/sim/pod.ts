@@ -8,6 +8,7 @@ import type { RunOptions } from '../../src/agent/run-options.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
 import type { MemoryEtcd } from '../support/memory-etcd.ts';
+import { READS } from '../support/fs-calls.ts';
 import { MemoryFs } from '../support/memory-fs.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import type { Random } from '../support/random.ts';
@@ -49,18 +50,6 @@ const CHANGES: ReadonlySet<keyof FsPort> = new Set([
   'syncDir',
   'syncFs',
 ]);
-
-const READS: readonly (keyof FsPort)[] = [
-  'lstat',
-  'readdir',
-  'readlink',
-  'openRead',
-  'fstat',
-  'read',
-  'close',
-  'listXattrs',
-  'getXattr',
-];
 
 /** What all pods of a run share. */
 export interface World {
@@ -283,7 +272,7 @@ export class AgentProcess {
       };
     };
     const calls: unknown = Object.fromEntries([
-      ...READS.map((name) => [name, wrap(name, false)]),
+      ...[...READS].map((name) => [name, wrap(name, false)]),
       ...[...CHANGES].map((name) => [name, wrap(name, true)]),
     ]);
     return calls as FsPort;

@@ -7,14 +7,10 @@ import { systemClock } from '../../src/agent/clock.ts';
 import { etcdStore } from '../../src/agent/etcd.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import type { Clock, EtcdStore, FsPort, Lock, Ports } from '../../src/agent/ports.ts';
+import { isRead } from './fs-calls.ts';
 
 /** Thrown by every call from the kill on. */
 class Killed extends Error {}
-
-/** Calls that change nothing: being killed before one is the same as before the next that does. */
-const READS: ReadonlySet<string> = new Set([
-  ...['lstat', 'readdir', 'readlink', 'openRead', 'fstat', 'read', 'close', 'listXattrs', 'getXattr'],
-]);
 
 type Call = (...args: readonly unknown[]) => unknown;
 
@@ -93,7 +89,7 @@ export class MortalPorts {
         name === 'write' && bytes instanceof Uint8Array
           ? () => call(args[0], args[1], bytes.subarray(0, bytes.length >> 1), ...args.slice(3))
           : undefined;
-      if (READS.has(name)) this.#live();
+      if (isRead(name)) this.#live();
       else this.#change(`${name} "${String(args[0])}"`, half && (() => void half()));
       const result = call(...args);
       if (name.startsWith('open')) this.#open.add(result as number);

@@ -1,6 +1,7 @@
 /** A file system that stops: from one call on nothing happens any more, as if the process had been killed there. */
 
 import type { FsPort } from '../../src/agent/ports.ts';
+import { isRead } from './fs-calls.ts';
 
 /** Thrown by every call from the stop on. */
 class Stopped extends Error {}
@@ -9,18 +10,6 @@ class Stopped extends Error {}
 export function isStop(error: unknown): boolean {
   return error instanceof Stopped || (error instanceof Error && isStop(error.cause));
 }
-
-/** Calls that change nothing on disk: stopping before one is the same as stopping before the next that does. */
-const READS: ReadonlySet<string> = new Set([
-  'lstat',
-  'readdir',
-  'readlink',
-  'openRead',
-  'fstat',
-  'read',
-  'close',
-  'hasWriter',
-]);
 
 type Call = (...args: readonly unknown[]) => unknown;
 
@@ -61,7 +50,7 @@ export class StoppingFs {
   #wrap(name: string, call: Call): Call {
     return (...args) => {
       if (this.#left <= 0 && !this.#isFull) throw new Stopped();
-      if (READS.has(name)) return call(...args);
+      if (isRead(name)) return call(...args);
       this.#left -= 1;
       if (this.#left > 0) return call(...args);
       this.stoppedAt ??= `${name} "${String(args[0])}"`;
