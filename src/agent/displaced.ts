@@ -42,6 +42,8 @@ export class DisplacedInodes {
   readonly #clock: Clock;
   /** By inode; in the order in which they came. */
   readonly #inodes = new Map<bigint, Displaced>();
+  /** Revision at which nothing was new about any of them. */
+  #quietAt: bigint | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -50,6 +52,7 @@ export class DisplacedInodes {
   /** A transaction of ours at `revision` has taken a file from its path. */
   add(path: Path, { ino, digest }: FileEntry, revision: bigint): void {
     const untilMs = this.#clock.monotonicMs() + WATCHED_MS;
+    this.#quietAt = undefined;
     this.#inodes.delete(ino);
     this.#inodes.set(ino, { path, untilMs, digest, seen: revision, changed: undefined });
     for (const oldest of this.#inodes.keys()) {
@@ -63,6 +66,24 @@ export class DisplacedInodes {
    * Throws what the store throws.
    */
   async collect(
+    remote: Remote,
+    signal: AbortSignal,
+  ): Promise<{ readonly late: readonly LateContent[]; readonly waitMs: number }> {
+    const { head } = remote;
+    if (this.#quietAt === head) return { late: [], waitMs: Infinity };
+    // What is added while contents are read is news.
+    this.#quietAt = head;
+    let isQuiet = false;
+    try {
+      const found = await this.#collectAll(remote, signal);
+      isQuiet = found.waitMs === Infinity;
+      return found;
+    } finally {
+      if (!isQuiet) this.#quietAt = undefined;
+    }
+  }
+
+  async #collectAll(
     remote: Remote,
     signal: AbortSignal,
   ): Promise<{ readonly late: readonly LateContent[]; readonly waitMs: number }> {
