@@ -1,11 +1,11 @@
 /** The texts that both sides agreed on last, as copies of their own: what a merge starts from (design 4.4). */
 
-import { createHash } from 'node:crypto';
 import createDebug from 'debug';
 
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { isText, MERGE_BYTES } from '../reconcile/merge-text.ts';
+import { digestOf } from './digest.ts';
 import { codeOf } from './error.ts';
 import type { Layout } from './layout.ts';
 import { readAll, type Ledger } from './ledger.ts';
@@ -139,11 +139,6 @@ export class AncestorCache {
 
 function diskBytes(size: number): number {
   return Math.ceil(size / DISK_BLOCK) * DISK_BLOCK;
-}
-
-/** SHA-256, lower-case hex. */
-export function digestOf(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** A small file whole; `undefined` when it cannot be read just now. */

@@ -9,6 +9,7 @@ import type { ByteString, Kv } from '../codec/kv.ts';
 import type { Trip } from '../reconcile/safety.ts';
 import { CompactedError } from './error.ts';
 import type { EtcdStore } from './ports.ts';
+import { withSignal } from './signal.ts';
 
 /** The newest key of the volume that was taken in. */
 export interface Anchor {
@@ -56,7 +57,7 @@ export async function checkHistory(
   { anchor, revision }: Followed,
   signal?: AbortSignal,
 ): Promise<HistoryVerdict> {
-  const options = signal === undefined ? {} : { signal };
+  const options = withSignal(signal);
   const now = await store.get(anchor === undefined ? [] : [anchor.key], options);
   if (anchor === undefined) return 'same';
   const facts = [anchor.key, String(anchor.modRevision), anchor.hash, String(revision)];

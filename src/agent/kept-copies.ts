@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import { CONFLICTS, RECORDS } from '../reconcile/conflict-path.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { decodeRecord, shownInRecord, type ConflictRecord } from './conflict-record.ts';
-import type { VolumeNode, VolumeTree } from './volume-tree.ts';
+import { contentOf, type VolumeNode, type VolumeTree } from './volume-tree.ts';
 
 /** A copy; one that somebody made by hand, or whose record is lost, has none. */
 export interface KeptCopy {
@@ -47,13 +47,6 @@ export async function listCopies(tree: VolumeTree): Promise<KeptCopy[]> {
     return [record === undefined ? named : { ...named, record }];
   });
   return copies.sort((a, b) => (a.node.path < b.node.path ? -1 : 1));
-}
-
-/** A file of the volume whole. */
-export async function contentOf(tree: VolumeTree, node: VolumeNode): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const part of tree.content(node)) parts.push(part);
-  return Buffer.concat(parts);
 }
 
 /** The copy and its record, and the directories above them that are empty without them, deepest first. */

@@ -7,14 +7,15 @@ import type { ByteString } from '../codec/kv.ts';
 import type { MergedContent, Versions } from '../reconcile/conflict.ts';
 import { join, type FileEntry, type Path } from '../reconcile/entry.ts';
 import { MERGE_BYTES, mergeTexts } from '../reconcile/merge-text.ts';
-import { digestOf, readBytes, type AncestorCache } from './ancestor-cache.ts';
+import { readBytes, type AncestorCache } from './ancestor-cache.ts';
+import { digestOf } from './digest.ts';
 import { CompactedError, DecodeError, VolumeError } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry } from './ledger.ts';
 import type { Connection } from './outbox.ts';
 import type { FsPort } from './ports.ts';
 import type { StagedFile } from './stage.ts';
-import { VolumeTree } from './volume-tree.ts';
+import { contentOf, VolumeTree } from './volume-tree.ts';
 
 const debug = createDebug('etcd-etc-agent:merge');
 
@@ -119,9 +120,7 @@ export class Merger {
       const tree = new VolumeTree(store, volume, revision, signal);
       const node = await tree.find(subdir === '' ? path : join(subdir, path));
       if (node?.type !== 'file' || node.attr?.length !== ancestor.size) return undefined;
-      const parts: Uint8Array[] = [];
-      for await (const part of tree.content(node)) parts.push(part);
-      const bytes = Buffer.concat(parts);
+      const bytes = await contentOf(tree, node);
       return digestOf(bytes) === ancestor.digest ? bytes : undefined;
     } catch (error) {
       const isGone =

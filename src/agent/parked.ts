@@ -1,7 +1,5 @@
 /** Contents that lost: parked beside the trees first, then a conflict copy in the volume (design 3.3). */
 
-import { createHash } from 'node:crypto';
-
 import type { ByteString } from '../codec/kv.ts';
 import { countCopies, hasCopy, isInVolume } from '../reconcile/conflict-copies.ts';
 import {
@@ -13,11 +11,12 @@ import {
   recordPath,
 } from '../reconcile/conflict-path.ts';
 import type { Conflict } from '../reconcile/conflict.ts';
-import type { Entry, FileEntry, Path, SymlinkEntry } from '../reconcile/entry.ts';
+import { sameContent, type Entry, type FileEntry, type Path, type SymlinkEntry } from '../reconcile/entry.ts';
 import type { InodeIndex } from '../reconcile/inode-index.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
 import { conflictId, encodeRecord, recordedVersion, shownInRecord } from './conflict-record.ts';
+import { digestOf } from './digest.ts';
 import type { Layout } from './layout.ts';
 import { readAll, type Ledger, type ParkedRecord } from './ledger.ts';
 import { log } from './log.ts';
@@ -94,7 +93,7 @@ export class Parked {
   /** Whether a content of a path is kept, here or in the volume. */
   has(path: Path, entry: FileEntry | SymlinkEntry): boolean {
     for (const record of this.#o.ledger.state.parked.values()) {
-      if (record.path === path && isSameContent(record.entry, entry)) return true;
+      if (record.path === path && sameContent(record.entry, entry)) return true;
     }
     return this.#isInVolume(path, entry);
   }
@@ -175,7 +174,7 @@ export class Parked {
     const record = ledger.state.parked.get(name);
     if (record?.entry.type !== 'file') return;
     const bytes = readAll(fs, `${layout.parked}/${name}`);
-    const digest = createHash('sha256').update(bytes).digest('hex');
+    const digest = digestOf(bytes);
     const entry = { ...record.entry, digest, size: BigInt(bytes.length) };
     ledger.write([{ t: 'parked', name, record: { ...record, entry } }], false);
   }
@@ -195,7 +194,8 @@ export class Parked {
    */
   pushes(owner: Owner | undefined): ParkedPush[] {
     const volume = this.#o.volume();
-    if (volume === undefined) return [];
+    // Nearly every push: the volume's copies are not counted for that.
+    if (volume === undefined || this.size === 0) return [];
     const { count, oldest } = countCopies(volume.index);
     const pushes: ParkedPush[] = [];
     const taken = new Set<Path>();
@@ -295,15 +295,10 @@ function copyOf(entry: FileEntry | SymlinkEntry, { uid, gid }: Owner): Entry {
 }
 
 function recordEntry(bytes: Uint8Array, mtimeNs: bigint, { uid, gid }: Owner): FileEntry {
-  const digest = createHash('sha256').update(bytes).digest('hex');
+  const digest = digestOf(bytes);
   const size = BigInt(bytes.length);
   return {
     ...{ type: 'file', ino: 0n, nlink: 1, mode: CONFLICT_RECORD_MODE },
     ...{ uid, gid, mtimeNs, size, digest },
   };
-}
-
-function isSameContent(a: Entry, b: Entry): boolean {
-  if (a.type === 'file') return b.type === 'file' && a.digest === b.digest;
-  return a.type === 'symlink' && b.type === 'symlink' && a.target === b.target;
 }

@@ -1,7 +1,5 @@
 /** The volume's side: lists at a revision, follows from the next one, and moves the remote tree from one whole revision to another. */
 
-import { createHash } from 'node:crypto';
-
 import { blockRange } from '../codec/block.ts';
 import type { ByteString, KeyRange, Kv, StoreEvent } from '../codec/kv.ts';
 import { prefixRange } from '../codec/bytes.ts';
@@ -18,6 +16,7 @@ import type { Abilities } from './abilities.ts';
 import { AclRules } from './acl-rules.ts';
 import { isReservedTop } from './filter.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
+import { digestOf } from './digest.ts';
 import { CompactedError } from './error.ts';
 import { checkHistory, Newest, type Anchor, type Followed } from './history.ts';
 import type { Layout } from './layout.ts';
@@ -626,4 +625,4 @@ export class Remote {
   }
 }
 
-const EMPTY_DIGEST = createHash('sha256').digest('hex');
+const EMPTY_DIGEST = digestOf(new Uint8Array(0));

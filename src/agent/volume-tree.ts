@@ -166,6 +166,13 @@ export class VolumeTree {
   }
 }
 
+/** A small file of the volume whole. Throws `VolumeError` when a block is missing. */
+export async function contentOf(tree: VolumeTree, node: VolumeNode): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  for await (const part of tree.content(node)) parts.push(part);
+  return Buffer.concat(parts);
+}
+
 async function unpack(
   data: BlockStore,
   key: ByteString,

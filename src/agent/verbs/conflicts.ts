@@ -1,6 +1,5 @@
 /** `conflicts`: lists the contents that lost, shows them beside what the volume has, and puts one in place or drops it. */
 
-import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { createTwoFilesPatch } from 'diff';
 
@@ -10,9 +9,10 @@ import { parentOf, type Entry, type FileEntry, type Path } from '../../reconcile
 import { isText } from '../../reconcile/merge-text.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
 import { shownInRecord } from '../conflict-record.ts';
+import { digestOf } from '../digest.ts';
 import { codeOf, ConfigError, LocalError } from '../error.ts';
-import { contentOf, leftovers, listCopies, type KeptCopy } from '../kept-copies.ts';
-import { shownPath, VolumeTree, type VolumeNode } from '../volume-tree.ts';
+import { leftovers, listCopies, type KeptCopy } from '../kept-copies.ts';
+import { contentOf, shownPath, VolumeTree, type VolumeNode } from '../volume-tree.ts';
 import { EXIT, print, withVolume, withWritableVolume, type VerbContext } from './context.ts';
 import { ownerOf, pushUntilDone } from './pushing.ts';
 import { removal } from './rm.ts';
@@ -253,10 +253,6 @@ async function nearest(tree: VolumeTree, path: Path): Promise<VolumeNode | undef
     if (node?.attr !== undefined) return node;
   }
   return undefined;
-}
-
-function digestOf(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 function readLocalFile(path: ByteString): Uint8Array {

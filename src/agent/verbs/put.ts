@@ -6,6 +6,7 @@ import { open } from 'node:fs/promises';
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
 import { join, nameOf, parentOf, type FileEntry, type Path } from '../../reconcile/entry.ts';
+import { digestOf } from '../digest.ts';
 import { ConfigError, LocalError } from '../error.ts';
 import type { ReadContent } from '../content.ts';
 import type { Volume } from '../volume.ts';
@@ -132,7 +133,7 @@ async function sourceOfStdin(context: VerbContext, options: PutOptions): Promise
     gid: process.getgid?.() ?? 0,
     mtimeNs: context.clock.nowNs(),
     size: BigInt(bytes.length),
-    digest: createHash('sha256').update(bytes).digest('hex'),
+    digest: digestOf(bytes),
     nlink: 1,
   };
   const read: ReadContent = async (_change, offset, length) =>
