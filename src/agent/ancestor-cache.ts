@@ -8,7 +8,8 @@ import { isText, MERGE_BYTES } from '../reconcile/merge-text.ts';
 import { digestOf } from './digest.ts';
 import { codeOf } from './error.ts';
 import type { Layout } from './layout.ts';
-import { readAll, type Ledger } from './ledger.ts';
+import type { Ledger } from './ledger.ts';
+import { readAll } from './read-all.ts';
 import type { FsPort } from './ports.ts';
 
 const debug = createDebug('etcd-etc-agent:ancestor');

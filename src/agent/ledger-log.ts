@@ -1,6 +1,6 @@
 /** The lines of the log: records as JSON, the header that says whose log it is, and what the bytes of a file are worth. */
 
-import type { LedgerRecord } from './ledger.ts';
+import type { LedgerRecord } from './ledger-record.ts';
 
 /** Version of the log's format. 1 had no header. */
 export const FORMAT = 2;

@@ -3,7 +3,8 @@
 import { sameXattrs, withAcl, type Held } from '../reconcile/attributes.ts';
 import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import { asAgreed, withLacks } from './lacks.ts';
-import type { Ledger, LedgerState } from './ledger.ts';
+import type { Ledger } from './ledger.ts';
+import type { LedgerState } from './ledger-state.ts';
 import type { Adoption, Look, Loser } from './look.ts';
 import { ownLink } from './own-link.ts';
 import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.ts';

@@ -11,7 +11,7 @@ import { readBytes, type AncestorCache } from './ancestor-cache.ts';
 import { digestOf } from './digest.ts';
 import { CompactedError, DecodeError, VolumeError } from './error.ts';
 import type { Layout } from './layout.ts';
-import type { AncestorEntry } from './ledger.ts';
+import type { AncestorEntry } from './ancestor-entry.ts';
 import type { Connection } from './outbox.ts';
 import type { FsPort } from './ports.ts';
 import type { StagedFile } from './stage.ts';

@@ -5,7 +5,8 @@ import type { Path } from '../reconcile/entry.ts';
 import { isAtOrBelow } from '../reconcile/push-change.ts';
 import { wantedForAdoption } from './items.ts';
 import type { Layout } from './layout.ts';
-import type { AncestorEntry, LedgerState } from './ledger.ts';
+import type { AncestorEntry } from './ancestor-entry.ts';
+import type { LedgerState } from './ledger-state.ts';
 import type { Wanted } from './wanted.ts';
 
 export interface MoveItems {

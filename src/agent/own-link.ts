@@ -3,7 +3,7 @@
 import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { isAtOrBelow } from '../reconcile/push-change.ts';
-import type { LedgerState } from './ledger.ts';
+import type { LedgerState } from './ledger-state.ts';
 import type { Slot } from './slot.ts';
 
 /**

@@ -7,7 +7,9 @@ import { createHash } from 'node:crypto';
 
 import type { Path } from '../reconcile/entry.ts';
 import type { Layout } from './layout.ts';
-import type { AncestorEntry, Ledger, LedgerRecord } from './ledger.ts';
+import type { AncestorEntry } from './ancestor-entry.ts';
+import type { Ledger } from './ledger.ts';
+import type { LedgerRecord } from './ledger-record.ts';
 import { log } from './log.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { sameSignature, signatureOf, type Slot } from './slot.ts';

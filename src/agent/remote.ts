@@ -20,7 +20,7 @@ import { digestOf } from './digest.ts';
 import { CompactedError } from './error.ts';
 import { checkHistory, Newest, type Anchor, type Followed } from './history.ts';
 import type { Layout } from './layout.ts';
-import { sameFields, type AncestorEntry } from './ledger.ts';
+import { sameFields, type AncestorEntry } from './ancestor-entry.ts';
 import { log } from './log.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
 import type { Volume } from './volume.ts';

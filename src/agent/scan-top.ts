@@ -5,7 +5,7 @@ import { join, type Path } from '../reconcile/entry.ts';
 import { isAtOrBelow } from '../reconcile/push-change.ts';
 import { codeOf } from './error.ts';
 import { isOwnName, topTarget, type TreeName } from './layout.ts';
-import type { LedgerState } from './ledger.ts';
+import type { LedgerState } from './ledger-state.ts';
 import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from './ports.ts';
 import { linkedTop, ownLink, spentLink } from './own-link.ts';

@@ -4,7 +4,7 @@ import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
 import { otherTree, type TreeName } from './layout.ts';
-import type { LedgerState } from './ledger.ts';
+import type { LedgerState } from './ledger-state.ts';
 import {
   adoptionOf,
   belowNow,

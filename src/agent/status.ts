@@ -5,7 +5,7 @@ import type { ByteString } from '../codec/kv.ts';
 import { codeOf } from './error.ts';
 import type { Tripped } from './guards.ts';
 import type { Layout } from './layout.ts';
-import { readAll } from './ledger.ts';
+import { readAll } from './read-all.ts';
 import type { FsPort } from './ports.ts';
 
 /** Paths are escaped text. Revisions are decimal strings. */

@@ -4,7 +4,8 @@ import type { ByteString } from '../codec/kv.ts';
 import type { Trip } from '../reconcile/safety.ts';
 import { ConfigError } from './error.ts';
 import type { Guards } from './guards.ts';
-import type { Ledger, StateOwner } from './ledger.ts';
+import type { Ledger } from './ledger.ts';
+import type { StateOwner } from './ledger-record.ts';
 import type { Connection } from './outbox.ts';
 
 /** Ends what is under way: a person has accepted a trip, what was agreed on is forgotten, and the run begins anew. */

@@ -4,7 +4,10 @@ import fc from 'fast-check';
 
 import { ConfigError } from '../../../src/agent/error.ts';
 import { layoutOf, type Layout } from '../../../src/agent/layout.ts';
-import { Ledger, LedgerState, type AncestorEntry, type LedgerRecord } from '../../../src/agent/ledger.ts';
+import type { AncestorEntry } from '../../../src/agent/ancestor-entry.ts';
+import { Ledger } from '../../../src/agent/ledger.ts';
+import type { LedgerRecord } from '../../../src/agent/ledger-record.ts';
+import { LedgerState } from '../../../src/agent/ledger-state.ts';
 import type { Slot } from '../../../src/agent/slot.ts';
 import { seeded } from '../../support/seed.ts';
 import { removeTree, temporaryDirectory, unflushedFs } from '../../support/served-directory.ts';
