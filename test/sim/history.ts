@@ -27,6 +27,7 @@ export class History {
   /** Words that a writer who had them before them replaced or removed. */
   readonly superseded = new Set<string>();
   #next = 1;
+  #generation = 0;
 
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
@@ -37,6 +38,12 @@ export class History {
     const word = `#${this.#next}`;
     this.#next += 1;
     return `${word} ${site} ${path}\n`;
+  }
+
+  /** A number for what is written together. */
+  generation(): number {
+    this.#generation += 1;
+    return this.#generation;
   }
 
   wrote(site: string, path: Path, text: string): void {
@@ -196,5 +203,23 @@ export class RecordedSite implements Site {
   chmod(path: Path, mode: number): void {
     this.inner.chmod(path, mode);
     this.#note(`chmod ${mode.toString(8)} ${path}`);
+  }
+
+  /** Files that belong together, each saved as a whole: at once on a mount, one right after the other on a disk. */
+  writeTogether(files: ReadonlyMap<Path, string>): void {
+    const before = [...files.keys()].map((path) => this.text(path));
+    if (this.inner.writeTogether !== undefined) this.inner.writeTogether(files);
+    else
+      for (const [path, text] of files) {
+        const next = this.inner.open(`${path}.new`, { create: true, truncate: true });
+        next.write(text, 0);
+        next.close();
+        this.inner.rename(`${path}.new`, path);
+      }
+    for (const [path, text] of files) this.history.wrote(this.name, path, text);
+    for (const text of before) this.history.replaced(text);
+    this.#note(
+      `write together ${[...files].map(([path, text]) => `${path} ${wordsIn(text).join(' ')}`).join(', ')}`,
+    );
   }
 }

@@ -5,7 +5,7 @@ import { decodeAttr, type Attr } from '../../src/codec/attr.ts';
 import { decodeCounter, encodeCounter } from '../../src/codec/counter.ts';
 import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, dentryRange, encodeKey, ROOT_INO, type MetaKey } from '../../src/codec/key.ts';
-import type { ByteString, StoreOp } from '../../src/codec/kv.ts';
+import type { ByteString, KeyRange, Kv, StoreOp, StoreTransaction } from '../../src/codec/kv.ts';
 import { decodeSlices, encodeSlices, visiblePieces, type SliceRecord } from '../../src/codec/slice.ts';
 import type { Setting } from '../../src/codec/setting.ts';
 import { settingOf } from '../../src/agent/volume.ts';
@@ -19,16 +19,22 @@ import { remove } from '../../src/reconcile/remove.ts';
 import { attach, detach } from '../../src/reconcile/rename.ts';
 import { find, type Found, type Place, type Work } from '../../src/reconcile/work.ts';
 import { fsError } from '../support/fs-error.ts';
-import type { MemoryEtcd } from '../support/memory-etcd.ts';
 import type { Handle, Kind, Site } from './site.ts';
 
 /** Numbers that a client takes at once. */
 const BATCH = 16n;
 const LINKS_MAX = 8;
 
+/** What a mount needs of its store. */
+export interface Keys {
+  get(key: ByteString): Kv | undefined;
+  range(range: KeyRange): Kv[];
+  commit(txn: StoreTransaction, by: string): unknown;
+}
+
 export class MountSite implements Site {
   readonly name: string;
-  readonly #etcd: MemoryEtcd;
+  readonly #etcd: Keys;
   readonly #prefix: ByteString;
   readonly #nowNs: () => bigint;
   readonly #ids: Record<'nextInode' | 'nextChunk', { next: bigint; end: bigint }> = {
@@ -36,7 +42,7 @@ export class MountSite implements Site {
     nextChunk: { next: 0n, end: 0n },
   };
 
-  constructor(name: string, etcd: MemoryEtcd, prefix: ByteString, nowNs: () => bigint) {
+  constructor(name: string, etcd: Keys, prefix: ByteString, nowNs: () => bigint) {
     this.name = name;
     this.#etcd = etcd;
     this.#prefix = prefix;
@@ -73,7 +79,7 @@ export class MountSite implements Site {
   }
 
   #commit(ops: readonly StoreOp[]): void {
-    this.#etcd.commit({ compares: [], ops });
+    this.#etcd.commit({ compares: [], ops }, this.name);
   }
 
   /** One transaction of the client. Nobody comes between its reads and its writes. */
@@ -101,7 +107,7 @@ export class MountSite implements Site {
       if (error instanceof Refused) throw fsError('EPERM', 'meta', path);
       throw error;
     }
-    this.#etcd.commit(draft.finish());
+    this.#etcd.commit(draft.finish(), this.name);
   }
 
   #lookup(parent: bigint, name: ByteString): { readonly ino: bigint; readonly attr: Attr } | undefined {
@@ -241,6 +247,33 @@ export class MountSite implements Site {
       const end = BigInt(pos + bytes.length);
       const record = { pos, id, size: bytes.length, off: 0, len: bytes.length };
       return { record, length: end > attr.length ? end : attr.length, isWhole: true };
+    });
+  }
+
+  /** Several whole files in one transaction, as an agent writes what belongs together. */
+  writeTogether(files: ReadonlyMap<Path, string>): void {
+    const { name, hashPrefix } = this.#setting;
+    const contents = [...files].map(([path, text]) => {
+      const bytes = new Uint8Array(Buffer.from(text, 'latin1'));
+      const id = this.#take('nextChunk');
+      const record = { pos: 0, id, size: bytes.length, off: 0, len: bytes.length };
+      const block = {
+        type: 'put',
+        key: blockKey({ name, hashPrefix }, id, 0, bytes.length),
+        value: bytes,
+      } as const;
+      return { path, place: this.place(path), block, record, inode: this.#newInode(0o644) };
+    });
+    this.#commit(contents.map(({ block }) => block));
+    this.transact('', (work) => {
+      for (const { place, record, inode } of contents) {
+        const there = this.#lookup(place.parent, place.name);
+        if (there !== undefined) remove(work, place, find(work, place));
+        createFile(work, place, inode, {
+          length: BigInt(record.len),
+          chunks: [{ index: 0, records: [record] }],
+        });
+      }
     });
   }
 

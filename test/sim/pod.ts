@@ -16,11 +16,12 @@ import { SimNetwork, type Weather } from './network.ts';
 import type { Scheduler } from './scheduler.ts';
 import { speaker } from './speaker.ts';
 import type { Trace } from './trace.ts';
+import type { Fail, Validator } from './validator.ts';
 
 export const URL = 'etcd://sim:2379/web';
 export const ROOT = '/pod/etc';
 /** Must not change, whatever leads there. */
-const OUTSIDE = '/outside';
+export const OUTSIDE = '/outside';
 /** 2024, so that times look like times. */
 export const START_NS = 1_706_000_000_000_000_000n;
 
@@ -59,8 +60,8 @@ export interface World {
   readonly weather: Weather;
   /** How likely it is that a hint about a change never comes; in [0, 1]. */
   readonly lostHints: number;
-  /** Something is wrong that a validator found at once. */
-  readonly fail: (validator: string, what: string) => void;
+  readonly fail: Fail;
+  readonly validators: readonly Validator[];
   /** Before each call of an agent: local programs may come between. */
   readonly between: (pod: Pod) => void;
 }
@@ -75,6 +76,8 @@ export class Pod {
   readonly #options: Partial<RunOptions>;
   /** How far this machine's time of day is off; nanoseconds. */
   offsetNs = 0n;
+  /** Whether local programs work here. */
+  hasPrograms = true;
   /** The process, if one runs. */
   agent: AgentProcess | undefined;
 
@@ -189,7 +192,7 @@ export class AgentProcess {
     this.#ports = {
       fs: this.#port(),
       clock,
-      openStore: () => new MemoryStore(world.etcd, clock, this.#network),
+      openStore: () => new MemoryStore(world.etcd, clock, this.#network, pod.name),
       openWatch: () => this.#watch(),
       lock: async () => ({ release: async () => undefined }),
     };
@@ -237,6 +240,7 @@ export class AgentProcess {
     this.#network.die();
     this.#pod.fs.closeAll(this.#open);
     this.#pod.agent = undefined;
+    for (const validator of this.#world.validators) validator.onKill?.(this.#pod);
   }
 
   cutWatch(): void {
@@ -267,7 +271,9 @@ export class AgentProcess {
         const result = call(...args);
         if (name.startsWith('open')) this.#open.add(result as number);
         if (name === 'close') this.#open.delete(args[1] as number);
-        if (isChange && path !== undefined) this.#pod.changed(path);
+        if (!isChange) return result;
+        for (const validator of this.#world.validators) validator.afterCall?.(this.#pod, name, args);
+        if (path !== undefined) this.#pod.changed(path);
         return result;
       };
     };
@@ -289,21 +295,7 @@ export class AgentProcess {
       this.kill();
       throw new Killed('killed');
     }
-    for (const path of name === 'link' || name === 'rename'
-      ? [args[1], args[2]]
-      : [name === 'symlink' ? args[2] : args[1]])
-      if (typeof path === 'string') this.#assertInside(name, path);
-  }
-
-  #assertInside(name: string, path: ByteString): void {
-    let dir: ByteString;
-    try {
-      dir = this.#pod.fs.directoryOf(path);
-    } catch {
-      return;
-    }
-    if (dir !== ROOT && !dir.startsWith(`${ROOT}/`) && path !== ROOT)
-      this.#world.fail('G8', `${this.#pod.name}: ${name} ${path} in ${dir}`);
+    for (const validator of this.#world.validators) validator.beforeCall?.(this.#pod, name, args);
   }
 }
 

@@ -3,6 +3,7 @@
 import { parentOf, type Path } from '../../src/reconcile/entry.ts';
 import type { Random } from '../support/random.ts';
 import type { RecordedSite } from './history.ts';
+import { filesOfSet, lineOfSet } from './sets.ts';
 
 export type Program = Generator<number, void>;
 
@@ -211,6 +212,33 @@ function* linkHard(site: RecordedSite, random: Random): Program {
   makeParents(site, to);
   site.link(from, to);
 }
+
+/** As a renewed certificate with its key. */
+function* saveSet(site: RecordedSite): Program {
+  yield 0;
+  const generation = site.history.generation();
+  const files = filesOfSet(site.name).map(
+    (path) => [path, lineOfSet(site.history.line(site.name, path), generation)] as const,
+  );
+  site.writeTogether(new Map(files));
+}
+
+/** What an agent must not let out of its directory. */
+function* endanger(site: RecordedSite, random: Random): Program {
+  yield 0;
+  const path = random.pick(DEEP_FILES);
+  if (random.below(2) === 0 && site.kind(path) === 'file') {
+    site.chmod(path, random.pick([0o4755, 0o2755, 0o6711]));
+    return;
+  }
+  const link = random.pick(['d/out', 'e/out']);
+  if (site.kind(link) !== undefined) site.unlink(link);
+  else site.symlink(random.pick(['/outside', '../../../outside', '../..', '..']), link);
+}
+
+export const SETS: Weighted = [[4, saveSet]];
+
+export const DANGERS: Weighted = [[2, endanger]];
 
 export const EDITS: Weighted = [
   [5, overwrite],

@@ -3,7 +3,8 @@
 import { Actor } from './actor.ts';
 import { Faults } from './faults.ts';
 import type { Pod } from './pod.ts';
-import { AT_THE_TOP, EDITS, LINKS, type Weighted } from './programs.ts';
+import { AT_THE_TOP, DANGERS, EDITS, LINKS, SETS, type Weighted } from './programs.ts';
+import { SET_DIRECTORIES } from './sets.ts';
 import { identities } from './shown.ts';
 import { Stage, type Failure } from './stage.ts';
 import type { Trace } from './trace.ts';
@@ -38,12 +39,30 @@ interface Pace {
   /** Between two programs of one writer, on average; milliseconds. */
   readonly pauseMs: number;
   readonly programs: Weighted;
+  /** On the mount. */
+  readonly mounted: Weighted;
+  /** How likely it is that no program works on one of several pods: everything it shows is then one revision of the volume. */
+  readonly observers: number;
 }
 
 const PACES: Readonly<Record<Profile, Pace>> = {
-  calm: { between: 0, lostHints: 0, pauseMs: 3_000, programs: EDITS },
-  rough: { between: 0.004, lostHints: 0.1, pauseMs: 1_500, programs: EDITS },
-  wild: { between: 0.004, lostHints: 0.1, pauseMs: 1_500, programs: [...EDITS, ...AT_THE_TOP, ...LINKS] },
+  calm: {
+    between: 0,
+    lostHints: 0,
+    pauseMs: 3_000,
+    programs: [...EDITS, ...SETS],
+    mounted: [...EDITS, ...SETS, ...DANGERS],
+    observers: 0.5,
+  },
+  rough: { between: 0.004, lostHints: 0.1, pauseMs: 1_500, programs: EDITS, mounted: EDITS, observers: 0 },
+  wild: {
+    between: 0.004,
+    lostHints: 0.1,
+    pauseMs: 1_500,
+    programs: [...EDITS, ...AT_THE_TOP, ...LINKS],
+    mounted: EDITS,
+    observers: 0,
+  },
 };
 
 const TOP_DIRECTORIES = ['d', 'e', 'g'];
@@ -74,19 +93,27 @@ class Simulation {
     const { between, lostHints, pauseMs, programs } = this.#pace;
     stage.lostHints = lostHints;
     const actors = new Map<Pod, Actor>();
-    for (const dir of TOP_DIRECTORIES) stage.mount.mkdir(dir);
-    for (let pods = 1 + random.below(3); pods > 0; pods -= 1) {
+    const { mounted: onMount, observers } = this.#pace;
+    const hasSets = programs.some((one) => SETS.includes(one));
+    for (const dir of [...TOP_DIRECTORIES, ...(hasSets ? SET_DIRECTORIES : [])]) stage.mount.mkdir(dir);
+    if (hasSets) stage.owners.push(stage.mount.name);
+    const all = 1 + random.below(3);
+    for (let pods = all; pods > 0; pods -= 1) {
       const { pod, local } = stage.addPod({
         adopt: true,
         conflict: random.pick(['merge', 'remote', 'local']),
       });
-      actors.set(pod, new Actor(local, scheduler, trace, stage.fork(), programs, pauseMs));
+      pod.hasPrograms = all === 1 || pods > 1 || observers === 0 || random.next() >= observers;
+      if (pod.hasPrograms) {
+        actors.set(pod, new Actor(local, scheduler, trace, stage.fork(), programs, pauseMs));
+        if (hasSets) stage.owners.push(pod.name);
+      }
       pod.start();
     }
     stage.between = (pod) => {
       if (random.next() < between) actors.get(pod)?.step();
     };
-    const mounted = new Actor(stage.remote, scheduler, trace, stage.fork(), EDITS, pauseMs);
+    const mounted = new Actor(stage.remote, scheduler, trace, stage.fork(), onMount, pauseMs);
     const faults = new Faults(stage, stage.pods, stage.fork());
     for (const actor of [...actors.values(), mounted]) actor.start();
     faults.start();
@@ -123,6 +150,7 @@ class Simulation {
     await this.#checkStillness('after a restart');
     for (const difference of stage.differences()) stage.fail('G5', difference);
     for (const lost of stage.lost()) stage.fail('G2', lost);
+    await stage.judge();
   }
 
   /** One that was told to end may do so only when all others rest. */

@@ -44,6 +44,8 @@ export interface Site {
   link(from: Path, to: Path): void;
   symlink(target: string, path: Path): void;
   chmod(path: Path, mode: number): void;
+  /** Several whole files in one step, where there is such a thing. */
+  writeTogether?(files: ReadonlyMap<Path, string>): void;
   /** Tells the file at a path apart, as an open one does; `undefined` when there is none. */
   identityAt(path: Path): unknown;
   /** Whether a directory is only a link of the agent's, which `rm -rf` takes for a file. */

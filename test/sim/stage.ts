@@ -2,6 +2,7 @@
 
 import { loadCodecs } from '../../src/agent/codecs.ts';
 import { configureLog } from '../../src/agent/log.ts';
+import type { Clock } from '../../src/agent/ports.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import { format } from '../../src/agent/verbs/format.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
@@ -9,6 +10,10 @@ import { MemoryEtcd } from '../support/memory-etcd.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { Random } from '../support/random.ts';
 import { describeRevision } from './describe-revision.ts';
+import { Accounts } from './accounts.ts';
+import { Archive } from './archive.ts';
+import { Commits } from './commits.ts';
+import { Contained } from './contained.ts';
 import { History, RecordedSite } from './history.ts';
 import { MountSite } from './mount.ts';
 import { FINE, type Weather } from './network.ts';
@@ -18,6 +23,8 @@ import { diskShown, differences, volumeShown } from './shown.ts';
 import { DiskSite } from './site.ts';
 import { speaker } from './speaker.ts';
 import { Trace } from './trace.ts';
+import type { Fail, Validator } from './validator.ts';
+import { WholeTrees } from './whole.ts';
 
 export interface Failure {
   /** Which guarantee of the design. */
@@ -26,6 +33,10 @@ export interface Failure {
 }
 
 export class Stage implements World {
+  readonly archive = new Archive();
+  readonly validators: readonly Validator[];
+  /** Who writes sets of files that belong together. */
+  readonly owners: string[] = [];
   readonly scheduler = new Scheduler();
   readonly trace = new Trace(() => this.scheduler.nowMs);
   readonly etcd = new MemoryEtcd(() => this.scheduler.nowMs);
@@ -42,12 +53,28 @@ export class Stage implements World {
 
   private constructor(seed: number) {
     this.random = new Random(seed);
-    const { prefix } = parseMetaUrl(URL);
+    const address = parseMetaUrl(URL);
+    const { prefix } = address;
     this.mount = new MountSite('mount', this.etcd, prefix, () => this.#nowNs());
     this.remote = new RecordedSite(this.mount, this.history, this.trace);
-    this.etcd.listen(({ revision, events }) =>
-      this.trace.note('store', `${revision}: ${describeRevision(events, prefix)}`),
-    );
+    const fail: Fail = (guarantee, what) => this.fail(guarantee, what);
+    const owners = (): readonly string[] => this.owners;
+    const pods = (): readonly Pod[] => this.pods;
+    const revision = (): bigint => this.etcd.revision;
+    const nowMs = (): number => this.scheduler.nowMs;
+    const { archive, mount } = this;
+    const isAgent = (client: string): boolean => this.pods.some(({ name }) => name === client);
+    this.validators = [
+      new WholeTrees({ archive, prefix, nowMs, revision, owners, fail }),
+      new Commits({ prefix, keys: this.etcd, mount, isAgent, owners, fail }),
+      new Accounts({ archive, address, clock: this.#clock(), revision, fail }),
+      new Contained(fail, pods),
+    ];
+    this.etcd.listen((committed) => {
+      this.trace.note('store', `${committed.revision}: ${describeRevision(committed.events, prefix)}`);
+      archive.note(committed);
+      for (const validator of this.validators) validator.onRevision?.(committed);
+    });
   }
 
   /** With an empty volume. Without a trash nothing hides a content that was lost. */
@@ -68,14 +95,19 @@ export class Stage implements World {
     return START_NS + BigInt(Math.round(this.scheduler.nowUs)) * 1000n;
   }
 
-  async #makeVolume(trashDays: number): Promise<void> {
-    const clock = {
+  /** Of those who wait for nothing. */
+  #clock(): Clock {
+    return {
       nowNs: () => this.#nowNs(),
       monotonicMs: () => this.scheduler.nowMs,
       sleep: async () => undefined,
       breathe: async () => undefined,
       random: () => 0.5,
     };
+  }
+
+  async #makeVolume(trashDays: number): Promise<void> {
+    const clock = this.#clock();
     const nowhere = { write: () => true, once: () => undefined };
     const store = new MemoryStore(this.etcd, clock);
     const context = { store, address: parseMetaUrl(URL), clock, out: nowhere, err: nowhere };
@@ -132,6 +164,11 @@ export class Stage implements World {
       for (const name of pod.fs.readdir('check', parked))
         yield Buffer.from(pod.fs.readFile(`${parked}/${name}`)).toString('latin1');
     }
+  }
+
+  /** Has everything judged that can only be judged when all rests. */
+  async judge(): Promise<void> {
+    for (const validator of this.validators) await validator.atRest?.();
   }
 
   end(): void {

@@ -24,6 +24,22 @@ export interface Revision {
   readonly events: readonly StoreEvent[];
 }
 
+/** The same, as it is told at once: with what the transaction relied on, and who sent it. */
+export interface CommittedRevision extends Revision {
+  readonly compares: readonly Compare[];
+  /** Empty for what the store does by itself. */
+  readonly by: string;
+}
+
+/** All that a server keeps. */
+export interface SavedEtcd {
+  readonly clusterId: string;
+  readonly revision: bigint;
+  readonly compacted: bigint;
+  readonly versions: ReadonlyMap<ByteString, readonly Version[]>;
+  readonly log: readonly Revision[];
+}
+
 /** Bytes that etcd's encoding adds to each operation, at least. */
 const OVERHEAD_BYTES = 12;
 const MAX_REQUEST_BYTES = 1_572_864;
@@ -31,12 +47,12 @@ const MAX_REQUEST_BYTES = 1_572_864;
 export class MemoryEtcd {
   clusterId = '1';
   readonly version = '3.5.33';
-  readonly #versions = new Map<ByteString, Version[]>();
+  #versions = new Map<ByteString, Version[]>();
   /** All keys that ever were, in order. */
   #sorted: ByteString[] = [];
-  readonly #log: Revision[] = [];
+  #log: Revision[] = [];
   readonly #leases = new Map<bigint, Lease>();
-  readonly #listeners = new Set<(revision: Revision) => void>();
+  readonly #listeners = new Set<(revision: CommittedRevision) => void>();
   readonly #monotonicMs: () => number;
   #revision = 1n;
   #compacted = 0n;
@@ -56,7 +72,7 @@ export class MemoryEtcd {
   }
 
   /** Calls back with each revision; returns how to stop. */
-  listen(listener: (revision: Revision) => void): () => void {
+  listen(listener: (revision: CommittedRevision) => void): () => void {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -97,8 +113,8 @@ export class MemoryEtcd {
     });
   }
 
-  /** Carries out a transaction, or loses it. Throws LimitError, LeaseGoneError. */
-  commit(txn: StoreTransaction): CommitResult {
+  /** Carries out a transaction, or loses it; `by` names the sender. Throws LimitError, LeaseGoneError. */
+  commit(txn: StoreTransaction, by = 'client'): CommitResult {
     assertFits(txn);
     this.expireLeases();
     if (!txn.compares.every((compare) => this.#holds(compare))) {
@@ -119,16 +135,38 @@ export class MemoryEtcd {
       else if (op.type === 'delete') events.push(...this.#delete(op.key, revision));
       else for (const { key } of this.range(op.range)) events.push(...this.#delete(key, revision));
     }
-    this.#publish(revision, events);
+    this.#publish({ revision, events, compares: txn.compares, by });
     return { outcome: 'committed', revision: this.#revision };
   }
 
-  #publish(revision: bigint, events: readonly StoreEvent[]): void {
+  #publish(committed: CommittedRevision): void {
+    const { revision, events } = committed;
     if (events.length === 0) return;
     this.#revision = revision;
-    const published = { revision, events };
-    this.#log.push(published);
-    for (const listener of this.#listeners) listener(published);
+    this.#log.push({ revision, events });
+    for (const listener of this.#listeners) listener(committed);
+  }
+
+  /** A backup of all data. */
+  save(): SavedEtcd {
+    return {
+      clusterId: this.clusterId,
+      revision: this.#revision,
+      compacted: this.#compacted,
+      versions: new Map([...this.#versions].map(([key, versions]) => [key, [...versions]])),
+      log: [...this.#log],
+    };
+  }
+
+  /** Another server with the data of a backup takes its place; without one, an empty server. Streams are not ended by it. */
+  restore(saved?: SavedEtcd, clusterId = saved?.clusterId ?? `${this.clusterId}0`): void {
+    this.clusterId = clusterId;
+    this.#revision = saved?.revision ?? 1n;
+    this.#compacted = saved?.compacted ?? 0n;
+    this.#versions = new Map([...(saved?.versions ?? [])].map(([key, versions]) => [key, [...versions]]));
+    this.#sorted = [...this.#versions.keys()].sort();
+    this.#log = [...(saved?.log ?? [])];
+    this.#leases.clear();
   }
 
   #holds(compare: Compare): boolean {
@@ -197,7 +235,7 @@ export class MemoryEtcd {
     const events = [...this.#versions].flatMap(([key, versions]) =>
       versions.at(-1)?.lease === lease ? this.#delete(key, revision) : [],
     );
-    this.#publish(revision, events);
+    this.#publish({ revision, events, compares: [], by: '' });
   }
 
   /** Ends what has run out. */

@@ -234,6 +234,21 @@ export class MemoryFs implements FsPort {
     return Buffer.from(this.#descriptor('fstat', fd).inode.data).toString('latin1');
   }
 
+  /** The path under which a descriptor was opened, and how many names its file has now. */
+  pathOf(fd: number): ByteString {
+    return this.#descriptor('fstat', fd).path;
+  }
+
+  linksOf(fd: number): number {
+    return this.#descriptor('fstat', fd).inode.nlink;
+  }
+
+  /** The content of the file that a path leads to; `undefined` when there is none. */
+  textAt(path: ByteString): string | undefined {
+    const inode = this.identityAt(path) as Inode | undefined;
+    return inode?.type === 'file' ? Buffer.from(inode.data).toString('latin1') : undefined;
+  }
+
   identityAt(path: ByteString): unknown {
     try {
       return this.#resolve('stat', path, true).inode;

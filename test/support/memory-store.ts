@@ -49,12 +49,15 @@ export class MemoryStore implements LeaseStore {
   readonly #etcd: MemoryEtcd;
   readonly #clock: Clock;
   readonly #network: Network;
+  readonly #client: string;
   readonly #closed = new AbortController();
 
-  constructor(etcd: MemoryEtcd, clock: Clock, network: Network = DIRECT) {
+  /** `client` is the name under which it commits. */
+  constructor(etcd: MemoryEtcd, clock: Clock, network: Network = DIRECT, client = 'client') {
     this.#etcd = etcd;
     this.#clock = clock;
     this.#network = network;
+    this.#client = client;
   }
 
   async #call<T>(kind: 'read' | 'commit', serve: () => T, signal?: AbortSignal): Promise<T> {
@@ -141,7 +144,7 @@ export class MemoryStore implements LeaseStore {
   async commit(txn: StoreTransaction, signal?: AbortSignal): Promise<CommitResult> {
     return commitUntilKnown(
       async (isAmbiguous) => {
-        const result = await this.#call('commit', () => this.#etcd.commit(txn), signal);
+        const result = await this.#call('commit', () => this.#etcd.commit(txn, this.#client), signal);
         return result.outcome === 'lost' ? { ...result, ambiguous: isAmbiguous } : result;
       },
       this.#clock,

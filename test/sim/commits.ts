@@ -1,0 +1,104 @@
+/** G3: an agent's transaction writes over nothing that it did not compare, and what was saved together is one revision. */
+
+import { decodeCounter } from '../../src/codec/counter.ts';
+import { decodeDentry } from '../../src/codec/dentry.ts';
+import { decodeKey, encodeKey, TRASH_INO, type MetaKey } from '../../src/codec/key.ts';
+import type { ByteString, Compare, StoreEvent } from '../../src/codec/kv.ts';
+import { keyOf, type CommittedRevision } from '../support/memory-etcd.ts';
+import type { Keys, MountSite } from './mount.ts';
+import { whyTorn } from './sets.ts';
+import type { Fail, Validator } from './validator.ts';
+
+interface Needs {
+  readonly prefix: ByteString;
+  readonly keys: Keys;
+  readonly mount: MountSite;
+  readonly isAgent: (client: string) => boolean;
+  /** Who writes sets. */
+  readonly owners: () => readonly string[];
+  readonly fail: Fail;
+}
+
+export class Commits implements Validator {
+  readonly #needs: Needs;
+  /** Of blocks. */
+  readonly #known = new Set<ByteString>();
+  readonly #counts = new Map<ByteString, bigint>();
+  /** Who made a directory that has no name yet. */
+  readonly #unnamed = new Map<bigint, string>();
+
+  constructor(needs: Needs) {
+    this.#needs = needs;
+  }
+
+  onRevision(committed: CommittedRevision): void {
+    const { prefix, isAgent, fail, owners, mount } = this.#needs;
+    const { revision, events, compares, by } = committed;
+    const keys = events.map((event) => ({ event, key: keyOf(event) }));
+    const metadata = keys.filter(({ key }) => key.startsWith(prefix));
+    const decoded = metadata.map(({ event, key }) => ({
+      event,
+      key,
+      meta: decodeKey(key.slice(prefix.length)),
+    }));
+    for (const { event, meta } of decoded)
+      if (meta.kind === 'attr' && isNew(event)) this.#unnamed.set(meta.ino, by);
+    for (const { event, key, meta } of decoded) {
+      if (
+        isAgent(by) &&
+        !compares.some((compare) => covers(compare, key)) &&
+        !this.#isNobodyElses(event, meta, committed)
+      )
+        fail('G3', `${revision} by ${by} ${event.type}s ${nameOf(meta)} without comparing it`);
+    }
+    for (const { event, key, meta } of decoded) {
+      if (event.type === 'delete') continue;
+      if (meta.kind === 'dentry') this.#unnamed.delete(decodeDentry(event.kv.value).ino);
+      if (meta.kind === 'sliceRef') this.#counts.set(key, decodeCounter(event.kv.value));
+    }
+    for (const { event, key } of keys) {
+      if (key.startsWith(prefix)) continue;
+      if (event.type === 'put' && this.#known.has(key))
+        fail('G3', `${revision} by ${by} writes block ${key} again`);
+      this.#known.add(key);
+    }
+    for (const owner of owners()) {
+      const torn = whyTorn(owner, (path) => mount.text(path));
+      if (torn !== undefined)
+        fail('G3', `${revision} by ${by} holds the set of ${owner} in versions ${torn}`);
+    }
+  }
+
+  /** Whether no other client can have anything to do with a key. */
+  #isNobodyElses(event: StoreEvent, meta: MetaKey, { by, compares }: CommittedRevision): boolean {
+    const { prefix, keys } = this.#needs;
+    const key = keyOf(event);
+    // What is below zero nobody refers to any more, and nobody begins to (layout 5.4).
+    if (meta.kind === 'sliceRef') return event.type === 'delete' && (this.#counts.get(key) ?? 0n) < 0n;
+    // What is left of an inode that is no more, or of one that the transaction takes away: nobody else does so.
+    if (event.type === 'delete' && 'ino' in meta) {
+      const attr = prefix + encodeKey({ kind: 'attr', ino: meta.ino });
+      return keys.get(attr) === undefined || compares.some((compare) => covers(compare, attr));
+    }
+    if (!isNew(event)) return false;
+    // In the trash an entry is named after its inode.
+    if (meta.kind === 'dentry') return this.#unnamed.get(meta.parent) === by || meta.parent >= TRASH_INO;
+    // Numbers of inodes are given out once.
+    return 'ino' in meta;
+  }
+}
+
+function isNew(event: StoreEvent): boolean {
+  return event.type === 'put' && event.kv.createRevision === event.kv.modRevision;
+}
+
+function covers(compare: Compare, key: ByteString): boolean {
+  if ('key' in compare) return compare.key === key;
+  return key >= compare.range.start && key < compare.range.end;
+}
+
+function nameOf(key: MetaKey): string {
+  return Object.entries(key)
+    .map(([name, value]) => `${name} ${String(value)}`)
+    .join(' ');
+}
