@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 
 import type { ByteString } from '../codec/kv.ts';
-import { codeOf } from './error.ts';
+import { codeOf, isMissing } from './error.ts';
 import { native, type Native } from './native.ts';
 import type { FileStat, FsPort, SpecialKind } from './ports.ts';
 
@@ -103,8 +103,7 @@ export const nodeFs: FsPort = {
     try {
       return statOf(fs.lstatSync(raw(path), { bigint: true }));
     } catch (error) {
-      const code = codeOf(error);
-      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+      if (isMissing(error)) return undefined;
       throw error;
     }
   },
@@ -112,7 +111,12 @@ export const nodeFs: FsPort = {
     return fs.readdirSync(raw(path), { encoding: 'buffer' }).map((name) => name.toString('latin1'));
   },
   readlink(_label, path) {
-    return fs.readlinkSync(raw(path), { encoding: 'buffer' }).toString('latin1');
+    try {
+      return fs.readlinkSync(raw(path), { encoding: 'buffer' }).toString('latin1');
+    } catch (error) {
+      if (isMissing(error) || codeOf(error) === 'EINVAL') return undefined;
+      throw error;
+    }
   },
   openRead(_label, path) {
     return fs.openSync(raw(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 
 import type { ByteString } from '../codec/kv.ts';
 import type { GuardName, Trip } from '../reconcile/safety.ts';
-import { codeOf } from './error.ts';
+import { codeOf, isMissing } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import { log } from './log.ts';
@@ -95,7 +95,7 @@ export class Guards {
     try {
       return this.#o.fs.readdir('accepted', this.#o.layout.accept);
     } catch (error) {
-      if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return [];
+      if (isMissing(error)) return [];
       throw error;
     }
   }

@@ -173,13 +173,14 @@ export type SpecialKind = SpecialEntry['kind'];
 
 /**
  * The local file system. Every call names its step (`label`), so that a test can fail or stop exactly one of them.
- * Paths are absolute byte strings. Errors are Node's own (`code` ENOENT, ...); `lstat` alone answers `undefined` for
- * ENOENT and ENOTDIR. Nothing follows a symlink in the last component.
+ * Paths are absolute byte strings. Errors are Node's own (`code` ENOENT, ...); only `lstat` and `readlink` answer
+ * `undefined`, because what they ask for may be gone at any moment: `lstat` for ENOENT and ENOTDIR, `readlink` for EINVAL too
+ * (what stands there is no symlink any more). Nothing follows a symlink in the last component.
  */
 export interface FsPort {
   lstat(label: string, path: ByteString): FileStat | undefined;
   readdir(label: string, path: ByteString): ByteString[];
-  readlink(label: string, path: ByteString): ByteString;
+  readlink(label: string, path: ByteString): ByteString | undefined;
   /** Opens for reading with O_NOFOLLOW | O_NONBLOCK. */
   openRead(label: string, path: ByteString): number;
   /** Creates a new file for writing, exclusively (O_EXCL), mode 0600. */

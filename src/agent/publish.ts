@@ -385,7 +385,7 @@ class Publication {
   #targetIn(path: Path, stat: FileStat): string | undefined {
     if (stat.type !== 'symlink') return undefined;
     const text = this.#fs.readlink('read placed', this.#layout.inTree(this.#idle, path));
-    return targetInVolume(text, path, this.#layout.root);
+    return text === undefined ? undefined : targetInVolume(text, path, this.#layout.root);
   }
 
   /** How the inode was whose content is in a file of the tree we worked on, and how it is now. */

@@ -160,8 +160,7 @@ export function recover({ fs, layout, ledger, clock, seenAtTop }: RecoverContext
   const { state } = ledger;
   const { intent } = state;
   if (intent === undefined) return false;
-  const data = fs.lstat('recover', layout.data);
-  const target = data?.type === 'symlink' ? fs.readlink('recover', layout.data) : undefined;
+  const target = fs.readlink('recover', layout.data);
   const paths = intent.slots.map(([path]) => path);
   const found = new Map<Path, Slot | null>();
   for (const [path, intended] of intent.slots) {
@@ -208,9 +207,8 @@ function withTarget(
   path: Path,
   slot: Extract<Slot, { type: 'symlink' }>,
 ): Slot {
-  const at = layout.inTree(tree, path);
-  if (statInTree(fs, 'recover', layout, tree, path)?.type !== 'symlink') return slot;
-  return { ...slot, target: targetInVolume(fs.readlink('recover', at), path, layout.root) };
+  const text = fs.readlink('recover', layout.inTree(tree, path));
+  return text === undefined ? slot : { ...slot, target: targetInVolume(text, path, layout.root) };
 }
 
 /**
@@ -254,7 +252,6 @@ function checkParked(fs: FsPort, layout: Layout, ledger: Ledger): void {
  */
 function recoverLostState(fs: FsPort, layout: Layout, ledger: Ledger): void {
   if (ledger.state.active !== undefined || ledger.state.intent !== undefined) return;
-  if (fs.lstat('recover', layout.data)?.type !== 'symlink') return;
   const target = fs.readlink('recover', layout.data);
   const tree = (['a', 'b'] as const).find((name) => target === `..${name}`);
   if (tree === undefined || fs.lstat('recover', layout.tree(tree))?.type !== 'directory') return;

@@ -40,8 +40,7 @@ export function restoreTrees(fs: FsPort, layout: Layout, ledger: Ledger): void {
   if (active === undefined) return;
   const isTree = (tree: typeof active): boolean =>
     fs.lstat('restore', layout.tree(tree))?.type === 'directory';
-  const data = fs.lstat('restore', layout.data);
-  const text = data?.type === 'symlink' ? fs.readlink('restore', layout.data) : undefined;
+  const text = fs.readlink('restore', layout.data);
   const led = (['a', 'b'] as const).find((tree) => text === `..${tree}`);
   // A publish that was cut off by a crash: recovery knows what to do.
   if (led !== undefined && isTree(led) && (led === active || intent?.tree === led)) return;
@@ -51,9 +50,9 @@ export function restoreTrees(fs: FsPort, layout: Layout, ledger: Ledger): void {
     log('error', 'published tree lost', { reason: `..${active} is gone: what was agreed on is forgotten` });
     ledger.write([{ t: 'forgotten', trees: true }], true);
   }
-  if (data?.type !== 'symlink') moveAside(fs, layout, layout.data);
+  if (text === undefined) moveAside(fs, layout, layout.data);
   if (!isTree(left)) {
-    if (data?.type === 'symlink') fs.unlink('restore', layout.data);
+    if (text !== undefined) fs.unlink('restore', layout.data);
     return;
   }
   if (fs.lstat('restore', layout.dataTmp) !== undefined) fs.unlink('restore', layout.dataTmp);

@@ -7,7 +7,7 @@ import { sameXattrs } from '../reconcile/attributes.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { targetInVolume, topTargetInVolume } from '../reconcile/target.ts';
 import type { Abilities } from './abilities.ts';
-import { codeOf } from './error.ts';
+import { codeOf, isMissing } from './error.ts';
 import type { Layout } from './layout.ts';
 import { carriedSlot, type Look } from './look.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
@@ -60,9 +60,8 @@ export class ScanReader {
       fs.lstat('list', `${at}/.`);
       return fs.readdir('list', at);
     } catch (error) {
-      const code = codeOf(error);
-      if (code === 'EACCES') look.problems.set(path, 'cannot be read: EACCES');
-      else if (code !== 'ENOENT' && code !== 'ENOTDIR') throw error;
+      if (codeOf(error) === 'EACCES') look.problems.set(path, 'cannot be read: EACCES');
+      else if (!isMissing(error)) throw error;
       return undefined;
     }
   }
@@ -121,6 +120,7 @@ export class ScanReader {
     }
     if (stat.type === 'symlink') {
       const text = fs.readlink('look', at);
+      if (text === undefined) return undefined;
       const target = top ? topTargetInVolume(text, layout.root) : targetInVolume(text, path, layout.root);
       return { type: 'symlink', signature, target };
     }
@@ -136,7 +136,9 @@ export class ScanReader {
       if (digest !== undefined && xattrs !== 'unreadable')
         return { type: 'file', signature, digest, ...xattrs };
     } catch (error) {
-      look.problems.set(path, `cannot be read: ${codeOf(error) ?? String(error)}`);
+      // ELOOP: a link took its place.
+      if (!isMissing(error) && codeOf(error) !== 'ELOOP')
+        look.problems.set(path, `cannot be read: ${codeOf(error) ?? String(error)}`);
     }
     return undefined;
   }
@@ -150,7 +152,8 @@ export class ScanReader {
         ...(acls ? { acl: readAcls(this.#o.fs, at) ?? '' } : {}),
       };
     } catch (error) {
-      look.problems.set(path, `its extended attributes cannot be read: ${codeOf(error) ?? String(error)}`);
+      if (!isMissing(error))
+        look.problems.set(path, `its extended attributes cannot be read: ${codeOf(error) ?? String(error)}`);
       return 'unreadable';
     }
   }

@@ -3,7 +3,6 @@
 import type { ByteString } from '../codec/kv.ts';
 import { join, type Path } from '../reconcile/entry.ts';
 import { isAtOrBelow } from '../reconcile/push-change.ts';
-import { codeOf } from './error.ts';
 import { isOwnName, topTarget, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger-state.ts';
 import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
@@ -14,9 +13,6 @@ import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
 import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
-
-/** What `readlink` says of a name that is gone, or is no symlink. */
-const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'EINVAL']);
 
 export class TopScanner {
   readonly #o: ScannerOptions;
@@ -111,6 +107,8 @@ export class TopScanner {
     const { fs, layout } = this.#o;
     const tops = topsOf(look);
     const text = fs.readlink('look top', at);
+    // Gone since it was listed, or something else by now: the next look says what it means.
+    if (text === undefined) return;
     if (text === topTarget(name)) {
       this.#reader.settling.forget(`top:${name}`);
       if (!state.slots.has(name)) look.mend.add(name);
@@ -184,9 +182,9 @@ export class TopScanner {
       if (state.slots.get(name)?.type !== 'other') return true;
     }
     return names.some((name) => {
-      if (isOwnName(name) || fs.lstat('look top', layout.top(name))?.type !== 'symlink') return false;
-      const text = fs.readlink('look top', layout.top(name));
+      const text = isOwnName(name) ? undefined : fs.readlink('look top', layout.top(name));
       return (
+        text !== undefined &&
         text !== topTarget(name) &&
         text.startsWith('..data/') &&
         state.slots.has(text.slice('..data/'.length))
@@ -252,7 +250,7 @@ export class TopScanner {
     if (top.includes('/') || !path.includes('/') || this.#active === undefined) return false;
     const { fs, layout } = this.#o;
     if (statInTree(fs, 'look at link', layout, this.#active, path)?.type !== 'symlink') return false;
-    return this.#textOf(layout.inTree(this.#active, path)) === topTarget(top);
+    return this.#o.fs.readlink('look at link', layout.inTree(this.#active, path)) === topTarget(top);
   }
 
   /** The end of a path and of all below it, what this look has found there included. */
@@ -301,7 +299,7 @@ export class TopScanner {
     for (const name of this.#reader.list(at, path, look) ?? []) {
       const below = this.#o.fs.lstat('look top directory', `${at}/${name}`);
       if (below?.type === 'symlink') {
-        const text = this.#textOf(`${at}/${name}`);
+        const text = this.#o.fs.readlink('look at link', `${at}/${name}`);
         if (text?.startsWith('..data/') === true) held.push(text.slice('..data/'.length));
       }
       if (below?.type === 'directory')
@@ -396,17 +394,7 @@ export class TopScanner {
 
   /** Whether a name at the top is the agent's own link. */
   #isInPlace(name: ByteString): boolean {
-    return this.#textOf(this.#o.layout.top(name)) === topTarget(name);
-  }
-
-  /** The text of what was a symlink a moment ago; `undefined` when it is none or is gone. */
-  #textOf(at: ByteString): ByteString | undefined {
-    try {
-      return this.#o.fs.readlink('look at link', at);
-    } catch (error) {
-      if (GONE.has(codeOf(error))) return undefined;
-      throw error;
-    }
+    return this.#o.fs.readlink('look at link', this.#o.layout.top(name)) === topTarget(name);
   }
 
   /** A file, link or special file in a real directory. Returns whether the tree has it. */

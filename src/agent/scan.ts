@@ -161,9 +161,8 @@ export class Scanner {
       if (tree !== state.active && stat === undefined) continue;
       if (stat?.type !== 'directory') return `..${tree} is missing or no directory`;
     }
-    const data = fs.lstat('look at data', layout.data);
-    if (data?.type !== 'symlink') return '..data is missing or no symlink';
     const text = fs.readlink('look at data', layout.data);
+    if (text === undefined) return '..data is missing or no symlink';
     return text === `..${state.active}` ? undefined : `..data points to ${text}`;
   }
 

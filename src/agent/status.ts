@@ -2,7 +2,7 @@
 
 import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
-import { codeOf } from './error.ts';
+import { isMissing } from './error.ts';
 import type { Tripped } from './guards.ts';
 import type { Layout } from './layout.ts';
 import { readAll } from './read-all.ts';
@@ -58,7 +58,7 @@ export function readStatus(fs: FsPort, layout: Layout): Status | undefined {
     // An older agent wrote none of these.
     return { ...{ guards: [], trips: {} }, ...read };
   } catch (error) {
-    if (codeOf(error) === 'ENOENT' || codeOf(error) === 'ENOTDIR') return undefined;
+    if (isMissing(error)) return undefined;
     throw error;
   }
 }

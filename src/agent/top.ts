@@ -43,9 +43,8 @@ export function mendTop(
   let changed = false;
   for (const name of names) {
     const at = layout.top(name);
-    const stat = fs.lstat('lstat top', at);
+    const { stat, text } = standingAt(fs, at);
     const slot = slotAt(name);
-    const text = stat?.type === 'symlink' ? fs.readlink('readlink top', at) : undefined;
     const ours = text === topTarget(name);
     if (slot === undefined ? stat === undefined : ours) continue;
     if (stat === undefined && !meant.has(name)) continue;
@@ -82,6 +81,19 @@ export function mendTop(
   if (ledger.state.mending.size > 0) ledger.write([{ t: 'mending', names: [] }], false);
 }
 
+/** What stands at a name, and where it leads if it is a symlink: both of one moment. */
+function standingAt(
+  fs: FsPort,
+  at: ByteString,
+): { readonly stat: FileStat | undefined; readonly text: ByteString | undefined } {
+  for (;;) {
+    const stat = fs.lstat('lstat top', at);
+    if (stat?.type !== 'symlink') return { stat, text: undefined };
+    const text = fs.readlink('readlink top', at);
+    if (text !== undefined) return { stat, text };
+  }
+}
+
 function isUnseen(seenAtTop: SeenAtTop | undefined, name: ByteString, { ino }: FileStat): boolean {
   return seenAtTop !== undefined && seenAtTop.inDirectory(name, ino) === undefined;
 }
@@ -106,7 +118,8 @@ function isMerged(
   const isSpent = (link: ByteString, path: Path, found: FileStat): boolean => {
     if (seenAtTop?.isFollowed(path, found.ino, slotAt(path)) === true) return true;
     const target = fs.readlink('readlink', link);
-    return spentLink(ledger.state, path, { type: 'symlink', target, signature: signatureOf(found) });
+    const signature = signatureOf(found);
+    return target === undefined || spentLink(ledger.state, path, { type: 'symlink', target, signature });
   };
   const isInTree = (dir: ByteString, path: Path): boolean =>
     fs.readdir('list top directory', dir).every((entry) => {

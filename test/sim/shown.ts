@@ -49,7 +49,7 @@ export function diskShown(fs: MemoryFs): Shown {
         shown.set(path, `directory ${mode}`);
         walk(path);
       } else if (stat.type === 'symlink') {
-        shown.set(path, `-> ${targetInVolume(fs.readlink('check', at), path, ROOT)}`);
+        shown.set(path, `-> ${targetInVolume(fs.readlink('check', at) ?? '', path, ROOT)}`);
       } else if (stat.type === 'file') {
         shown.set(path, `file ${mode} ${JSON.stringify(Buffer.from(fs.readFile(at)).toString('latin1'))}`);
       } else shown.set(path, stat.type);

@@ -79,9 +79,7 @@ export class DiskSite implements Site {
 
   isOwnLink(path: Path): boolean {
     if (path === '' || path.includes('/')) return false;
-    const at = this.#at(path);
-    if (this.#fs.lstat('look', at)?.type !== 'symlink') return false;
-    return this.#fs.readlink('look', at).startsWith('..data/');
+    return this.#fs.readlink('look', this.#at(path))?.startsWith('..data/') === true;
   }
 
   identityAt(path: Path): unknown {

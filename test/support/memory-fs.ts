@@ -263,7 +263,7 @@ export class MemoryFs implements FsPort {
 
   /** stat(2): what a path leads to; `undefined` when it leads nowhere. */
   stat(path: ByteString): FileStat | undefined {
-    return this.#unlessMissing(() => this.#existing('stat', path, true));
+    return this.#unlessMissing(() => this.#statOf(this.#existing('stat', path, true)));
   }
 
   /** The directory that the last name of a path stands in, without any link on the way; throws when there is none. */
@@ -279,9 +279,9 @@ export class MemoryFs implements FsPort {
     return `/${names.join('/')}`;
   }
 
-  #unlessMissing(find: () => Inode): FileStat | undefined {
+  #unlessMissing<T>(find: () => T): T | undefined {
     try {
-      return this.#statOf(find());
+      return find();
     } catch (error) {
       const code = (error as { readonly code?: unknown }).code;
       if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
@@ -295,7 +295,7 @@ export class MemoryFs implements FsPort {
   }
 
   lstat(_label: string, path: ByteString): FileStat | undefined {
-    return this.#unlessMissing(() => this.#existing('lstat', path));
+    return this.#unlessMissing(() => this.#statOf(this.#existing('lstat', path)));
   }
 
   readdir(_label: string, path: ByteString): ByteString[] {
@@ -305,10 +305,11 @@ export class MemoryFs implements FsPort {
     return [...inode.entries.keys()].sort();
   }
 
-  readlink(_label: string, path: ByteString): ByteString {
-    const inode = this.#existing('readlink', path);
-    if (inode.type !== 'symlink') throw fsError('EINVAL', 'readlink', path);
-    return inode.target;
+  readlink(_label: string, path: ByteString): ByteString | undefined {
+    return this.#unlessMissing(() => {
+      const inode = this.#existing('readlink', path);
+      return inode.type === 'symlink' ? inode.target : undefined;
+    });
   }
 
   openRead(_label: string, path: ByteString): number {

@@ -1,9 +1,9 @@
 /** Names at the top of DIR that change again while they are being taken over. */
 
 import { execFileSync } from 'node:child_process';
-import { readlinkSync } from 'node:fs';
+import { readlinkSync, renameSync, symlinkSync } from 'node:fs';
 import { expect } from 'chai';
-import { NOTHING_FOUND, ServedDirectory } from '../../support/served-directory.ts';
+import { NOTHING_FOUND, ServedDirectory, unflushedFs } from '../../support/served-directory.ts';
 import { dir, file, lines, readTree, symlink, type Nodes } from '../../support/tree-on-disk.ts';
 
 const VIEW: Nodes = {
@@ -403,5 +403,44 @@ describe('at the top of DIR', () => {
         await served.remove();
       }
     });
+  }
+
+  // `ln -sf` makes a link under a name of its own and renames it.
+  for (const directory of ['', 'conf.d/', 'new/']) {
+    for (const nth of [1, 2]) {
+      it(`a link in "${directory}" that gets its name when it has been listed ${nth} times`, async () => {
+        let left = nth;
+        const served = await ServedDirectory.open({
+          fs: {
+            ...unflushedFs,
+            lstat(label, at) {
+              const stat = unflushedFs.lstat(label, at);
+              if (stat !== undefined && at.endsWith('/CuAbCdEf') && (left -= 1) === 0)
+                renameSync(at, at.replace('CuAbCdEf', 'link'));
+              return stat;
+            },
+          },
+        });
+        try {
+          const view = { ...VIEW, new: dir(), 'new/b.conf': file('two\n') };
+          served.publish(directory === 'new/' ? VIEW : view);
+          served.catchUp();
+          if (directory === 'new/')
+            execFileSync('sh', ['-ec', 'mkdir new; echo two > new/b.conf'], { cwd: served.root });
+          symlinkSync('a.conf', `${served.root}/${directory}CuAbCdEf`);
+          for (let round = 0; round < 4; round += 1) {
+            await served.lookUntilSettled();
+            served.publish(view);
+          }
+          expect(left).to.be.at.most(0);
+          const after = { ...view, [`${directory}link`]: symlink('a.conf') };
+          expect(Object.fromEntries(readTree(`${served.root}/..data`))).to.deep.equal(
+            Object.fromEntries(lines(after)),
+          );
+        } finally {
+          await served.remove();
+        }
+      });
+    }
   }
 });
