@@ -287,7 +287,8 @@ class Publication {
       case 'file':
         return {
           type: 'file',
-          signature,
+          // Of when its digest was read: what was written to it since is nothing that we intend.
+          signature: 'seen' in wanted && !sameButCtime(fileOf(wanted.seen), stat) ? wanted.seen : signature,
           digest: wanted.digest,
           ...this.#attributes.remembered(wanted.source, wanted.remembered),
         };
@@ -454,14 +455,18 @@ class Publication {
           const { seen, stat: found } = this.#seenOf(wanted, stat);
           const isEdited =
             seen !== undefined &&
-            (!sameButCtime({ type: 'file', signature: seen, digest: '' }, found) ||
-              (!isOwnCopy && this.#attributes.hasOtherXattrs(at, rest)));
+            (!sameButCtime(fileOf(seen), found) || (!isOwnCopy && this.#attributes.hasOtherXattrs(at, rest)));
           const { digest } = wanted;
           return [path, { type: 'file', signature: isEdited ? seen : signature, digest, ...rest }];
         }
       }
     });
   }
+}
+
+/** A file of which only the signature counts. */
+function fileOf(signature: Signature): Slot {
+  return { type: 'file', signature, digest: '' };
 }
 
 /** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */

@@ -287,13 +287,13 @@ function slotInTree(stat: FileStat | undefined, intended: Slot | null, held: Slo
   if (stat === undefined) return null;
   for (const slot of [intended, held]) {
     if (slot === null || slot === undefined || !sameKind(slot, stat)) continue;
-    const { ino, size, mtimeNs } = slot.signature;
+    const { ino, size, mtimeNs, mode, uid, gid } = slot.signature;
     // What goes through a fifo moves its time.
     if (slot.type === 'directory' || slot.type === 'symlink' || (slot.type === 'special' && ino === stat.ino))
       return { ...slot, signature: signatureOf(stat) };
-    if (ino === stat.ino && size === stat.size && mtimeNs === stat.mtimeNs) {
-      return { ...slot, signature: signatureOf(stat) };
-    }
+    // Only its ctime may be ours; another mode or owner than it was given is somebody's edit.
+    if (ino === stat.ino && size === stat.size && mtimeNs === stat.mtimeNs)
+      return { ...slot, signature: { ...signatureOf(stat), mode, uid, gid } };
   }
   return intended ?? held ?? null;
 }

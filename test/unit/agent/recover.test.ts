@@ -101,6 +101,51 @@ describe('a start', () => {
     });
   });
 
+  for (const { title, edit, found } of [
+    {
+      title: 'written',
+      edit: () => fs.writeFileSync(`${root}/..data/d/g`, 'later'),
+      found: fileLine('d/g', 'later'),
+    },
+    {
+      title: 'given another mode',
+      edit: () => fs.chmodSync(`${root}/..data/d/g`, 0o600),
+      found: fileLine('d/g', 'edited', 0o600),
+    },
+  ]) {
+    for (const step of ['exchange with tree', 'flip', 'lstat placed']) {
+      it(`finds a file that was ${title} right before a publish that failed at "${step}"`, async () => {
+        let isFailing = false;
+        const failing = (label: string): void => {
+          if (isFailing && label === step) throw Object.assign(new Error('made up'), { code: 'EIO' });
+        };
+        const port: FsPort = {
+          ...unflushedFs,
+          lstat: (label, at) => (failing(label), unflushedFs.lstat(label, at)),
+          exchange: (label, one, other) => (failing(label), unflushedFs.exchange(label, one, other)),
+        };
+        const served = await ServedDirectory.open({ root, fs: port });
+        served.publish(VIEW);
+        served.catchUp();
+        // By rename: the idle tree gets it with the next publish.
+        fs.writeFileSync(`${root}/edited`, 'edited');
+        fs.renameSync(`${root}/edited`, `${root}/..data/d/g`);
+        expect((await served.lookUntilSettled()).edits).to.deep.equal([fileLine('d/g', 'edited')]);
+        served.agree({ ...VIEW, 'd/g': file('edited') });
+        edit();
+        isFailing = true;
+        expect(() => served.publish({ ...VIEW, 'd/g': file('edited'), f: file('new') })).to.throw('made up');
+        isFailing = false;
+        await served.close();
+        await run(async (again) => {
+          const { edits } = await again.lookUntilSettled();
+          expect(edits).to.include(found);
+          expect([...again.local.dirty]).to.include('d/g');
+        });
+      });
+    }
+  }
+
   describe('without the state of an earlier run', () => {
     async function lose(): Promise<void> {
       await run((served) => {
