@@ -3,6 +3,7 @@
 import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
+import { KeepTime } from './keep-time.ts';
 import { otherTree, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger-state.ts';
 import {
@@ -39,6 +40,7 @@ export class Scanner {
   readonly #o: ScannerOptions;
   readonly #reader: ScanReader;
   readonly #top: TopScanner;
+  readonly #keepTime = new KeepTime();
   /** Inodes that somebody replaced or removed: when they lost their name, at the latest. */
   readonly #replaced = new Map<bigint, { readonly path: Path; readonly ns: bigint }>();
   /** Directories of the trees by their place on disk, as they were when they were listed. */
@@ -435,6 +437,7 @@ export class Scanner {
 
   #lookAtKept(state: LedgerState, look: Look): void {
     const { fs, layout, clock, keepMs } = this.#o;
+    this.#keepTime.forgetAllBut(state.kept);
     for (const [name, record] of state.kept) {
       const at = `${layout.kept}/${name}`;
       const stat = fs.lstat('look kept', at);
@@ -442,9 +445,9 @@ export class Scanner {
         look.kept.set(name, null);
         continue;
       }
+      const isOld = this.#keepTime.ageMs(name, stat.ctimeNs, clock.monotonicMs()) >= keepMs;
       if (sameSignature(record.slot, stat)) {
         this.#reader.settling.forget(`kept:${name}`);
-        const isOld = clock.nowNs() - stat.ctimeNs > BigInt(keepMs) * 1_000_000n;
         if (isOld && this.#reader.hasWriter(at) !== true) look.kept.set(name, null);
         continue;
       }

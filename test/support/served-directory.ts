@@ -34,14 +34,19 @@ export const unflushedFs: FsPort = {
 /** Real time of day plus what a test lets pass; the clock that never jumps moves only in tests. */
 class SteppedClock implements Clock {
   #passedMs = 0;
+  #jumpedMs = 0;
   nowNs(): bigint {
-    return BigInt(Date.now() + this.#passedMs) * 1_000_000n;
+    return BigInt(Date.now() + this.#passedMs + this.#jumpedMs) * 1_000_000n;
   }
   monotonicMs(): number {
     return this.#passedMs;
   }
   pass(ms: number): void {
     this.#passedMs += ms;
+  }
+  /** Sets the time of day on, or back. */
+  jump(ms: number): void {
+    this.#jumpedMs += ms;
   }
   async breathe(): Promise<void> {}
   random(): number {

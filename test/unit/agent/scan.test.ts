@@ -641,6 +641,25 @@ describe('a look', () => {
         await served.lookUntilSettled();
         expect(fs.readdirSync(served.layout.kept)).to.deep.equal([]);
       }));
+
+    for (const [way, jumpMs] of [
+      ['on', 5 * 3_600_000],
+      ['back', -5 * 3_600_000],
+    ] as const) {
+      it(`is found until the time to keep is over, when the time of day is set ${way} meanwhile`, () =>
+        serve(async (served) => {
+          served.publish({ ...VIEW, 'conf.d/a.conf': file('two\n') });
+          await served.lookUntilSettled();
+          served.publish({ ...VIEW, 'conf.d/a.conf': file('three\n') });
+          await served.lookUntilSettled();
+          served.clock.jump(jumpMs);
+          await served.lookUntilSettled();
+          expect(fs.readdirSync(served.layout.kept)).to.have.length(1);
+          served.clock.pass(KEEP_MS);
+          await served.lookUntilSettled();
+          expect(fs.readdirSync(served.layout.kept)).to.deep.equal([]);
+        }));
+    }
   });
 
   it('reports what cannot be read as a problem, and nothing else of it', () =>
