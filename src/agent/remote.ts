@@ -14,6 +14,7 @@ import type { Trip } from '../reconcile/safety.ts';
 import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
 import type { Abilities } from './abilities.ts';
 import { AclRules } from './acl-rules.ts';
+import { DiskRoom } from './disk-room.ts';
 import { isReservedTop } from './filter.ts';
 import { Stage, type StageResult, type WantedContent } from './stage.ts';
 import { digestOf } from './digest.ts';
@@ -95,10 +96,12 @@ export class Remote {
   /** Ends the watch, so that all is listed again. */
   #listAgain = new AbortController();
   #restarts = 0;
+  readonly #room: DiskRoom;
 
   constructor(options: RemoteOptions) {
     this.#o = options;
-    const { fs, layout, volume } = options;
+    const { fs, layout, volume, clock } = options;
+    this.#room = new DiskRoom(clock);
     const index = (): InodeIndex => this.#index;
     this.#rules = new AclRules(options.store, volume);
     this.stage = new Stage({ fs, layout, index, volume });
@@ -160,6 +163,10 @@ export class Remote {
   }
   get problems(): ReadonlyMap<Path, string> {
     return this.#problems;
+  }
+  /** Why what the volume has cannot be brought here now; `undefined` when it can. */
+  get lack(): string | undefined {
+    return this.#room.problem;
   }
   /** Whether something waits to be shown. */
   get pending(): boolean {
@@ -441,6 +448,7 @@ export class Remote {
       this.#revision = this.#head;
       return { changed: new Set() };
     }
+    if (this.#room.waitMs > 0) return { waitMs: this.#room.waitMs };
     const heldMs = this.#holds.remainingMs(nowMs, this.#givenUp());
     const leftMs = this.#pendingSinceMs + this.#o.holdMaxMs - nowMs;
     if (heldMs > 0 && leftMs > 0) return { waitMs: Math.min(heldMs, leftMs) };
@@ -452,8 +460,12 @@ export class Remote {
     } catch (error) {
       // The data may be away while the metadata are not: nothing of what changed is forgotten.
       this.#touchedAgain(paths);
-      throw error;
+      if (!this.#room.isLacking(error)) throw error;
+      // The tree stays as it is, and what was staged gives its place to what is pushed meanwhile.
+      this.stage.clear();
+      return { waitMs: this.#room.waitMs };
     }
+    this.#room.isThere();
     if (leftMs > 0 && this.#awaitsBlocks(paths, results)) {
       this.#touchedAgain(paths);
       return { waitMs: Math.min(MISSING_RETRY_MS, leftMs) };

@@ -207,6 +207,10 @@ export class Stage {
         fs.write('stage', fd, part, Number(extent.offset));
       }
       fs.ftruncate('stage', fd, content.size);
+    } catch (error) {
+      // Nobody would know of it, and each try would leave another one on a full disk.
+      fs.unlink('stage', path);
+      throw error;
     } finally {
       fs.close('stage', fd);
     }

@@ -105,6 +105,7 @@ export function problemsOf(
   whole?: string,
 ): Record<string, string> {
   const problems = new Map([...(connection?.remote.problems ?? []), ...agent.allProblems()]);
-  if (whole !== undefined) problems.set('', [problems.get(''), whole].filter(Boolean).join('; '));
+  const ofAll = [problems.get(''), connection?.remote.lack, whole].filter(Boolean);
+  if (ofAll.length > 0) problems.set('', ofAll.join('; '));
   return describeProblems(problems);
 }

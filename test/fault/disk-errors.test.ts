@@ -5,7 +5,16 @@
  */
 
 import { expect } from 'chai';
-import { mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { codeOf } from '../../src/agent/error.ts';
@@ -125,28 +134,44 @@ describe('a disk that fails', function () {
       return Buffer.concat(parts).toString('latin1');
     };
     const status = (): ReturnType<typeof readStatus> => readStatus(nodeFs, layoutOf(dir));
+    const namesAtTop = (): string =>
+      readdirSync(dir, { withFileTypes: true })
+        .map((entry) =>
+          entry.isSymbolicLink() ? `${entry.name} -> ${readlinkSync(join(dir, entry.name))}` : entry.name,
+        )
+        .join(' ');
     /** Edits both sides, the local one below and at the top; resolves once each has the other's edit. */
     const edit = async (text: string, meanwhile: () => void): Promise<void> => {
       writeFileSync(join(dir, 'd/local'), `local ${text}`);
       writeFileSync(join(dir, '.top~'), `top ${text}`);
       renameSync(join(dir, '.top~'), join(dir, 'top'));
       await volume.push(volume.edit('d/remote', file(`remote ${text}`)));
-      const isDone = async (): Promise<boolean> =>
-        shown('d/remote') === `remote ${text}` &&
-        shown('d/local') === `local ${text}` &&
-        shown('top') === `top ${text}` &&
-        status()?.pendingEdits === 0 &&
-        (await stored('d/local')) === `local ${text}` &&
-        (await stored('top')) === `top ${text}`;
-      await until(`${text.trim()}: both sides have all`, async () => {
-        if (ended !== undefined)
-          throw new Error(`the agent ended: ${ended instanceof Error ? ended.message : ended.sentence}`);
-        // A reader has each file whole all the time.
-        for (const path of ['d/remote', 'd/local', 'top'])
-          expect(shown(path), path).to.match(/^(first|\w+ .*)\n$/);
-        meanwhile();
-        return isDone();
-      });
+      const left = async (): Promise<string[]> => {
+        const wrong: string[] = [];
+        for (const path of ['d/remote', 'd/local', 'top']) {
+          const wanted = `${path.slice(path.indexOf('/') + 1)} ${text}`;
+          if (shown(path) !== wanted) wrong.push(`${path} is shown as ${shown(path)}`);
+          else if (path !== 'd/remote' && wrong.length === 0 && (await stored(path)) !== wanted)
+            wrong.push(`${path} is ${await stored(path)} in the volume`);
+        }
+        if (status()?.pendingEdits !== 0) wrong.push(`${status()?.pendingEdits} edits are pending`);
+        return wrong;
+      };
+      let wrong: readonly string[] = [];
+      try {
+        await until('both sides have all', async () => {
+          if (ended !== undefined)
+            throw new Error(`the agent ended: ${ended instanceof Error ? ended.message : ended.sentence}`);
+          // A reader has each file whole all the time.
+          for (const path of ['d/remote', 'd/local', 'top'])
+            expect(shown(path), path).to.match(/^(first|\w+ .*)\n$/);
+          meanwhile();
+          wrong = await left();
+          return wrong.length === 0;
+        });
+      } catch (cause) {
+        throw new Error(`${String(cause)}\n${wrong.join('\n')}\nat the top: ${namesAtTop()}`, { cause });
+      }
     };
     try {
       await until('it has begun', () => shown('top') === 'first\n' && status()?.stale === false);
