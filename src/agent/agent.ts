@@ -108,7 +108,8 @@ export class Agent {
     this.#cache = new AncestorCache({ fs, layout, ledger, limitBytes: options.ancestorCacheBytes });
     const localAt = (path: Path): ByteString | undefined => this.#localAt(path);
     this.#merger = new Merger({ fs, layout, cache: this.#cache, subdir, localAt });
-    this.#losers = new Losers({ local: this.local, parked: this.parked, localAt });
+    const inodeAt = (at: ByteString): bigint | undefined => fs.lstat('look at loser', at)?.ino;
+    this.#losers = new Losers({ local: this.local, parked: this.parked, localAt, inodeAt });
     const onStale = (path: Path): void => this.#noteRemote(path, ledger.state.revision);
     const onEnd = (): void => this.onWake();
     const { local, parked } = this;

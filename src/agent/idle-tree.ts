@@ -9,6 +9,7 @@ import { targetOnDisk } from '../reconcile/target.ts';
 import type { Attributes, AttributeWriter } from './attribute-writer.ts';
 import { codeOf } from './error.ts';
 import type { Layout, TreeName } from './layout.ts';
+import type { KeptRecord } from './ledger-record.ts';
 import type { Ledger } from './ledger.ts';
 import type { FileStat, FsPort } from './ports.ts';
 import { sameKind, sameSlotContent, signatureOf } from './slot.ts';
@@ -72,6 +73,10 @@ export class IdleTree {
   readonly problems = new Map<Path, string>();
   /** Directories on disk in which names came or went. */
   readonly touched = new Set<ByteString>();
+  /** Files that lost their name in the idle tree, by that name, and where they are now. */
+  readonly movedToKept = new Map<Path, { readonly ino: bigint; readonly at: ByteString }>();
+  /** What looks had found in the idle tree and is in `kept` now, by its name there. */
+  readonly keptFinds = new Map<string, KeptRecord>();
   /** Directories that were opened for the work, with the mode that they get back. */
   readonly #opened = new Map<ByteString, number>();
   #counter = 0;
@@ -208,7 +213,8 @@ export class IdleTree {
         return;
       }
       const { state } = this.#ledger;
-      if (old !== undefined && sameSlotContent(state.stale.get(path), state.slots.get(path))) return;
+      const isSame = state.isStaleOrFound(path) && sameSlotContent(state.idleAt(path), state.slots.get(path));
+      if (old !== undefined && isSame) return;
       this.#copy(from, next, this.#attributes.attributesAt(from, source));
     }
     this.#replace(path, at, old, next);
@@ -274,9 +280,7 @@ export class IdleTree {
   /** Gives an inode that is about to lose its name in the idle tree another one, so that a late write is found. */
   #keep(path: Path, at: ByteString, stat: FileStat): void {
     const ledger = this.#ledger;
-    const expected = ledger.state.stale.has(path)
-      ? ledger.state.stale.get(path)
-      : ledger.state.slots.get(path);
+    const expected = ledger.state.idleAt(path);
     const known = expected !== undefined && sameKind(expected, stat) && expected.signature.ino === stat.ino;
     // What is only carried is nobody's edit, and links and special files cannot be written late.
     if (known && (stat.type !== 'file' || expected.type === 'other')) return;
@@ -288,7 +292,10 @@ export class IdleTree {
     )
       return;
     const kept = `${this.#layout.kept}/${this.#keptName(path, stat)}`;
-    if (this.#link(at, kept)) return;
+    if (this.#link(at, kept)) {
+      this.movedToKept.set(path, { ino: stat.ino, at: kept });
+      return;
+    }
     this.#copy(at, kept, this.#attributes.attributesAt(at, stat));
   }
 
@@ -300,9 +307,11 @@ export class IdleTree {
     do name = `${this.#serial}-${(this.#counter += 1)}`;
     while (state.kept.has(name));
     // A slot that the inode does not match makes the look at `kept` read it.
-    const expected = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
+    const expected = state.loggedIdleAt(path);
     const slot = expected ?? { type: 'other', signature: signatureOf(stat) };
     this.#ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
+    const found = state.found.idle.get(path);
+    if (found?.signature.ino === stat.ino) this.keptFinds.set(name, { path, slot: found });
     return name;
   }
 

@@ -59,6 +59,8 @@ export type LedgerRecord =
       readonly ancestor: Pairs<AncestorEntry>;
       /** What has not settled in the active tree and gets a second name in this one; absent: nothing. */
       readonly carried?: Pairs<Slot>;
+      /** Where the idle tree stays as a look has found it: what the log says of it there stays true until the commit. */
+      readonly found?: readonly Path[];
     }
   /** The intent's tree is published; final signatures, and what the other tree still holds at these paths. */
   | {
@@ -68,6 +70,8 @@ export type LedgerRecord =
       readonly slots: Pairs<Slot>;
       readonly stale: Pairs<Slot>;
       readonly ancestor: Pairs<AncestorEntry>;
+      /** Records of kept inodes by name, with what had been found in them and is dealt with by this; absent: none. */
+      readonly kept?: readonly (readonly [string, KeptRecord])[];
     }
   /** What a look found in the active tree, and what the idle tree holds at some paths (`same`: what the active holds). */
   | {

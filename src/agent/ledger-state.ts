@@ -16,6 +16,16 @@ const AGREED_DIGESTS = 8;
 /** How many accepted trips are told from the same once more. */
 const ACCEPTED_TRIPS = 1_000;
 
+/**
+ * What looks have found in the idle tree and among the kept inodes, for as long as it is not on disk what becomes of it. It
+ * is in no line of the log, which says what was there before: the next start finds it again.
+ */
+interface Finds {
+  readonly idle: Map<Path, Slot | undefined>;
+  /** By name in `kept`. */
+  readonly kept: Map<string, Slot>;
+}
+
 /** What is known of one directory. */
 export class LedgerState {
   owner: StateOwner | undefined;
@@ -27,6 +37,7 @@ export class LedgerState {
   readonly slots = new SlotTree();
   /** Where the idle tree differs from the active one: what it holds there (`undefined`: nothing). */
   readonly stale = new Map<Path, Slot | undefined>();
+  readonly found: Finds = { idle: new Map(), kept: new Map() };
   readonly ancestor = new Map<Path, AncestorEntry>();
   /** Files whose entry was agreed on since somebody took the path from here. */
   readonly newlyAgreed = new Set<Path>();
@@ -76,7 +87,9 @@ export class LedgerState {
         this.active = record.tree;
         this.revision = record.revision;
         this.stale.clear();
+        this.found.idle.clear();
         this.#commit(record);
+        for (const [name, kept] of record.kept ?? []) this.apply({ t: 'kept', name, record: kept });
         return;
       case 'settled':
         this.intent = undefined;
@@ -94,7 +107,10 @@ export class LedgerState {
         return;
       case 'look':
         this.#look(record.slots, record.stale);
-        for (const path of record.same) this.stale.delete(path);
+        for (const path of record.same) {
+          this.stale.delete(path);
+          this.found.idle.delete(path);
+        }
         return;
       case 'replaced':
         for (const [path, ino] of record.inodes) this.#noteReplaced(path, ino ?? undefined);
@@ -145,6 +161,7 @@ export class LedgerState {
         this.claimed.relied = undefined;
         return;
       case 'kept':
+        this.found.kept.delete(record.name);
         if (record.record === null) this.kept.delete(record.name);
         else this.kept.set(record.name, record.record);
         return;
@@ -214,7 +231,39 @@ export class LedgerState {
     this.intent = undefined;
     for (const path of [...this.slots.entries()].map(([at]) => at)) this.slots.set(path, undefined);
     this.stale.clear();
+    this.forgetFinds();
     this.mending.clear();
+  }
+
+  /** What the idle tree holds at a path, as far as it is known. */
+  idleAt(path: Path): Slot | undefined {
+    return this.found.idle.has(path) ? this.found.idle.get(path) : this.loggedIdleAt(path);
+  }
+
+  /** The same, as the log has it and a next start would. */
+  loggedIdleAt(path: Path): Slot | undefined {
+    return this.stale.has(path) ? this.stale.get(path) : this.slots.get(path);
+  }
+
+  /** Where the idle tree is known to differ from the active one. */
+  *staleOrFound(): Generator<Path> {
+    yield* this.stale.keys();
+    for (const path of this.found.idle.keys()) if (!this.stale.has(path)) yield path;
+  }
+
+  isStaleOrFound(path: Path): boolean {
+    return this.stale.has(path) || this.found.idle.has(path);
+  }
+
+  /** What was known of a kept inode when it was looked at last. */
+  keptSlot(name: string): Slot | undefined {
+    return this.found.kept.get(name) ?? this.kept.get(name)?.slot;
+  }
+
+  /** Whoever was to deal with the finds is gone. */
+  forgetFinds(): void {
+    this.found.idle.clear();
+    this.found.kept.clear();
   }
 
   /** The inode on disk that was agreed on at a path; `undefined` if no file was. */
@@ -260,7 +309,10 @@ export class LedgerState {
 
   #look(slots: Pairs<Slot>, stale: Pairs<Slot>): void {
     for (const [path, slot] of slots) this.#setSlot(path, slot ?? undefined);
-    for (const [path, slot] of stale) this.stale.set(path, slot ?? undefined);
+    for (const [path, slot] of stale) {
+      this.stale.set(path, slot ?? undefined);
+      this.found.idle.delete(path);
+    }
   }
 
   #commit({ slots, stale, ancestor }: Extract<LedgerRecord, { t: 'commit' }>): void {

@@ -1,5 +1,6 @@
 /** The local side as the loop sees it: what looks have found and nobody has dealt with yet. */
 
+import type { ByteString } from '../codec/kv.ts';
 import { sameXattrs, withAcl, type Held } from '../reconcile/attributes.ts';
 import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import { asAgreed, withLacks } from './lacks.ts';
@@ -37,6 +38,7 @@ export class Local {
     this.#excluded = excluded;
     this.#held = held;
     const { state } = ledger;
+    state.forgetFinds();
     const orphans = [...state.slots.entries()]
       .filter(([path]) => isOrphan(path, state.slots))
       .map(([path]) => path);
@@ -102,10 +104,15 @@ export class Local {
       this.dirty.add(path);
     }
     for (const [path, slot] of look.idle) idle.set(path, slot ?? null);
+    this.#dropUnfound(look);
+    this.#overtake(look);
+    const finds = this.#findsBeside(look, idle);
     const same = [...look.same].filter((path) => !idle.has(path) && !look.edits.has(path));
     if (found.length > 0 || idle.size > 0 || same.length > 0) {
       this.#ledger.write([{ t: 'look', slots: found, stale: [...idle], same }], false);
     }
+    for (const [path, slot] of finds) this.#state.found.idle.set(path, slot);
+    for (const [name, slot] of look.found.kept) this.#state.found.kept.set(name, slot);
     this.#noteInKept(look.edits);
     if (look.tops !== undefined) {
       for (const path of this.tops) this.adoptions.delete(path);
@@ -119,7 +126,7 @@ export class Local {
         adoption === undefined || slot === undefined ? undefined : { ...adoption, slot },
       );
     }
-    this.losers.push(...look.losers);
+    this.#addLosers(look.losers);
     this.busy = look.busy;
     this.problems.clear();
     for (const [path, reason] of look.problems) this.problems.set(path, reason);
@@ -130,6 +137,79 @@ export class Local {
         this.problems.set(path, 'an ACL that was set here stays here: ACLs are set in the volume');
     }
     return look.edits.size > 0 || this.adoptions.size > 0 || look.losers.length > 0;
+  }
+
+  /** Where the idle tree holds a find: that stays one, whatever is written about the active tree. */
+  #findsBeside({ idle, found }: Look, written: ReadonlyMap<Path, unknown>): Map<Path, Slot | undefined> {
+    const finds = new Map(found.idle);
+    for (const [path, slot] of this.#state.found.idle)
+      if (written.has(path) && !idle.has(path) && !finds.has(path)) finds.set(path, slot);
+    return finds;
+  }
+
+  /** What a look before this one has found beside the active tree, and what this one has found to be as it was. */
+  #dropUnfound({ idle, kept }: Look): void {
+    const { found } = this.#state;
+    for (const path of idle.keys())
+      if (found.idle.has(path) && !this.tops.has(path)) this.adoptions.delete(path);
+    this.losers = this.losers.filter(({ path, kept: name }) =>
+      name === undefined ? !idle.has(path) : !kept.has(name),
+    );
+  }
+
+  #addLosers(losers: readonly Loser[]): void {
+    const sources = new Set(losers.map(({ source }) => source));
+    this.losers = [...this.losers.filter(({ source }) => !sources.has(source)), ...losers];
+    for (const { path, source } of losers)
+      if (this.adoptions.get(path)?.source === source) this.adoptions.delete(path);
+  }
+
+  /**
+   * A loser is dealt with. When it is parked, what is left of it where it was found is no news to a later start either; when
+   * it is not there any more, the next look finds it where it went.
+   */
+  dropLoser(loser: Loser, isParked: boolean): void {
+    const { path, slot, kept: name } = loser;
+    const { found, kept } = this.#state;
+    this.losers = this.losers.filter((other) => other !== loser);
+    if (name === undefined && found.idle.get(path)?.signature === slot.signature) {
+      if (isParked) this.#ledger.write([{ t: 'look', slots: [], stale: [[path, slot]], same: [] }], false);
+      else found.idle.delete(path);
+    }
+    if (name !== undefined && kept.has(name)) {
+      if (isParked) this.#ledger.write([{ t: 'kept', name, record: { path, slot } }], false);
+      else found.kept.delete(name);
+    }
+  }
+
+  /**
+   * What was found beside the active tree and is overtaken in it before it is adopted: nobody who wrote the one had seen the
+   * other. A removal gives way.
+   */
+  #overtake({ edits, adoptions }: Look): void {
+    const { found, kept } = this.#state;
+    for (const [path, slot] of edits) {
+      if (slot === undefined || adoptions.has(path) || this.tops.has(path)) continue;
+      const adoption = this.adoptions.get(path);
+      const name = [...found.kept.keys()].find(
+        (other) => kept.get(other)?.path === path && adoption?.source.endsWith(`/${other}`) === true,
+      );
+      if (name === undefined && !found.idle.has(path)) continue;
+      if (sameSlotContent(slot, this.#state.loggedIdleAt(path)) || slot.type === 'directory') continue;
+      if (!this.adoptions.delete(path) || adoption === undefined || adoption.slot.type !== 'file') continue;
+      if (adoption.slot.signature.ino === slot.signature.ino) continue;
+      const { slot: lost, source } = adoption;
+      this.losers.push({ path, slot: lost, source, ...(name === undefined ? {} : { kept: name }) });
+    }
+  }
+
+  /** A publish has taken the names of inodes in the idle tree: where they are now. */
+  movedToKept(moved: ReadonlyMap<Path, { readonly ino: bigint; readonly at: ByteString }>): void {
+    for (const [path, { ino, at }] of moved) {
+      const adoption = this.adoptions.get(path);
+      if (adoption?.slot.type === 'file' && adoption.slot.signature.ino === ino)
+        this.adoptions.set(path, { ...adoption, source: at });
+    }
   }
 
   #noteVanished(path: Path, now: Slot | undefined): void {

@@ -21,6 +21,8 @@ export interface Loser {
   readonly path: Path;
   readonly slot: Extract<Slot, { type: 'file' }>;
   readonly source: ByteString;
+  /** Its name in `kept`; absent: it is in the idle tree. */
+  readonly kept?: string;
 }
 
 /** What one look found. All of it has settled. */
@@ -32,8 +34,14 @@ export interface Look {
   /** The same for names at the top, all that there are; absent when the top was not looked at. */
   tops?: Map<Path, Adoption | undefined>;
   readonly losers: Loser[];
-  /** What the idle tree holds, where that is news. */
+  /** What the idle tree holds, where that is news of which nothing else becomes. */
   readonly idle: Map<Path, Slot | undefined>;
+  /** The same where `adoptions` or `losers` say what becomes of it: until that is on disk a start has to find it again. */
+  readonly found: {
+    readonly idle: Map<Path, Slot | undefined>;
+    /** By name in `kept`. */
+    readonly kept: Map<string, Slot>;
+  };
   /** Where the idle tree turned out to hold what the active one does. */
   readonly same: Set<Path>;
   /** New records of kept inodes; `null` releases one. */

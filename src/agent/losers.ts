@@ -21,6 +21,8 @@ interface Options {
   readonly parked: Parked;
   /** Where the local version of a path is on disk. */
   readonly localAt: (path: Path) => ByteString | undefined;
+  /** The inode at a place on disk. */
+  readonly inodeAt: (at: ByteString) => bigint | undefined;
 }
 
 export class Losers {
@@ -33,9 +35,8 @@ export class Losers {
   /** What looks have found written over versions that had been replaced; `revision` is the volume's. */
   parkLate(revision: bigint): void {
     const { local, parked } = this.#o;
-    const { losers } = local;
-    local.losers = [];
-    for (const { path, slot, source } of losers) {
+    for (const loser of [...local.losers]) {
+      const { path, slot, source } = loser;
       debug('late edit of %s at %s', escapeBytes(path), escapeBytes(source));
       const { mode, uid, gid, mtimeNs, size } = slot.signature;
       const entry = {
@@ -50,7 +51,9 @@ export class Losers {
         nlink: 1,
       } as const;
       const reason = 'written over a version that had been replaced';
-      parked.park({ path, entry, source, revision, reason });
+      const isThere = this.#o.inodeAt(source) === slot.signature.ino;
+      if (isThere) parked.park({ path, entry, source, revision, reason });
+      local.dropLoser(loser, isThere);
     }
   }
 

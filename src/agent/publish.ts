@@ -22,6 +22,7 @@ import { attributesOnDisk, AttributeWriter, rememberedOf, type Attributes } from
 import { flushAll, IdleTree, SYNC_EACH_LIMIT } from './idle-tree.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
 import type { AncestorEntry } from './ancestor-entry.ts';
+import type { KeptRecord } from './ledger-record.ts';
 import type { Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
 import { sameButCtime, signatureOf, type Signature, type Slot } from './slot.ts';
@@ -50,6 +51,8 @@ export type PublishResult = (
 ) & {
   /** The directories on disk that the publish itself changed. */
   readonly touched: ReadonlySet<ByteString>;
+  /** Files that lost their name in the tree it worked on, by that name, and where they are now. */
+  readonly movedToKept: ReadonlyMap<Path, { readonly ino: bigint; readonly at: ByteString }>;
 };
 
 /** What a publish works on and with. */
@@ -114,16 +117,19 @@ class Publication {
     const { ledger } = this.#context;
     this.#collectWork();
     this.#prepareStaged();
-    this.#logIntent();
+    const leftAsFound = this.#leftAsFound();
+    this.#logIntent(leftAsFound);
     this.#tree.change();
     for (const path of this.#carried) this.#tree.problems.delete(path);
     this.#tree.sync();
     const edited = this.#editedMeanwhile();
     const directories = this.#touchedMeanwhile();
+    const { touched, movedToKept, problems } = this.#tree;
     if (edited.length > 0 || directories.length > 0) {
-      const stale = [...this.#idleSlots(this.#settledWork()), ...this.#carriedSlots()];
+      const changed = this.#settledWork().filter((path) => !leftAsFound.has(path));
+      const stale = [...this.#idleSlots(changed), ...this.#carriedSlots()];
       ledger.write([{ t: 'look', slots: [], stale, same: [] }], false);
-      return { outcome: 'edited', paths: edited, directories, touched: this.#tree.touched };
+      return { outcome: 'edited', paths: edited, directories, touched, movedToKept };
     }
     this.#context.assertOwner();
     this.#flip();
@@ -135,7 +141,7 @@ class Publication {
     const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#leftTheTop(path));
     mendTop(this.#context, shownPaths, slotAt);
     this.#logCommit(slots);
-    return { outcome: 'published', problems: this.#tree.problems, touched: this.#tree.touched };
+    return { outcome: 'published', problems, touched, movedToKept };
   }
 
   /** What was taken over from the top and is not there any more was removed since: its name is not put back. */
@@ -158,7 +164,8 @@ class Publication {
   // Step 0: the changes, and for each path that the idle tree missed, what the active tree holds.
   #collectWork(): void {
     const { state } = this.#context.ledger;
-    for (const [path] of state.stale) this.#work.set(path, this.#asActive(path, state.slots.get(path)));
+    for (const path of state.staleOrFound())
+      this.#work.set(path, this.#asActive(path, state.slots.get(path)));
     for (const [path, wanted] of this.#request.items) this.#work.set(path, wanted);
     for (const path of this.#request.unsettled ?? []) this.#carry(path);
     for (const [path, wanted] of [...this.#work]) if (wanted !== undefined) this.#keepDirectories(path);
@@ -258,7 +265,7 @@ class Publication {
   }
 
   // Step 2. A crash from here on finds in the log every inode of ours that may have become visible.
-  #logIntent(): void {
+  #logIntent(found: ReadonlySet<Path>): void {
     const { ledger } = this.#context;
     const slots: [Path, Slot | null][] = [];
     for (const path of this.#settledWork())
@@ -267,7 +274,26 @@ class Publication {
     const carried = [...this.#carried].map(
       (path) => [path, this.#intendedSlot(this.#work.get(path)) ?? null] as const,
     );
-    ledger.write([{ t: 'intent', tree: this.#idle, revision, slots, ancestor, carried }], true);
+    ledger.write(
+      [{ t: 'intent', tree: this.#idle, revision, slots, ancestor, carried, found: [...found] }],
+      true,
+    );
+  }
+
+  /**
+   * Paths at which a look has found something in the idle tree, and which are to stay so. Until the flip it is a find like
+   * before: only in what is published it is taken over.
+   */
+  #leftAsFound(): ReadonlySet<Path> {
+    const { found } = this.#context.ledger.state;
+    const isLeft = (path: Path, slot: Slot | undefined): boolean => {
+      const wanted = this.#work.get(path);
+      if (wanted === undefined || slot === undefined) return wanted === undefined && slot === undefined;
+      if (wanted.type === 'directory') return slot.type === 'directory';
+      if (wanted.type === 'symlink') return slot.type === 'symlink' && wanted.target === slot.target;
+      return wanted.source === this.#layout.inTree(this.#idle, path);
+    };
+    return new Set([...found.idle].flatMap(([path, slot]) => (isLeft(path, slot) ? [path] : [])));
   }
 
   #intendedSlot(wanted: Wanted | undefined): Slot | undefined {
@@ -366,7 +392,16 @@ class Publication {
     const ancestor = this.#request.ancestor.filter(
       ([path, entry]) => entry === null || !missing.has(path) || !this.#tree.problems.has(path),
     );
-    ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor }], true);
+    const kept = this.#keptFinds();
+    ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor, kept }], true);
+  }
+
+  /** What was found in kept inodes and is dealt with by this publish. */
+  #keptFinds(): [string, KeptRecord][] {
+    const { found, kept } = this.#context.ledger.state;
+    const all = new Map(this.#tree.keptFinds);
+    for (const [name, slot] of found.kept) all.set(name, { path: kept.get(name)?.path ?? '', slot });
+    return [...all].filter(([, { path }]) => this.#request.items.has(path));
   }
 
   /**
@@ -471,7 +506,7 @@ function fileOf(signature: Signature): Slot {
 
 /** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */
 export function catchUp(context: PublishContext): void {
-  if (context.ledger.state.stale.size === 0) return;
+  if (context.ledger.state.staleOrFound().next().done === true) return;
   new Publication(context, {
     items: new Map(),
     ancestor: [],

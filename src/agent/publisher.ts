@@ -142,6 +142,7 @@ export class Publisher {
       throw error;
     }
     scanner.forgetListed(result.touched);
+    local.movedToKept(result.movedToKept);
     if (result.outcome === 'edited') {
       const directories = [...result.directories, ...result.paths.map((path) => parentOf(path) ?? '')];
       debug(

@@ -161,15 +161,17 @@ export function recover({ fs, layout, ledger, clock, seenAtTop }: RecoverContext
   const { intent } = state;
   if (intent === undefined) return false;
   const target = fs.readlink('recover', layout.data);
+  const isPublished = target === `..${intent.tree}`;
   const paths = intent.slots.map(([path]) => path);
   const found = new Map<Path, Slot | null>();
   for (const [path, intended] of intent.slots) {
-    const held = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
-    const slot = slotInTree(statInTree(fs, 'recover', layout, intent.tree, path), intended, held);
+    const held = state.idleAt(path);
+    const stat = statInTree(fs, 'recover', layout, intent.tree, path);
+    const slot = slotInTree(stat, intended, held, isPublished);
     found.set(path, slot?.type === 'symlink' ? withTarget(fs, layout, intent.tree, path, slot) : slot);
   }
   const records: LedgerRecord[] = [];
-  if (target === `..${intent.tree}`) {
+  if (isPublished) {
     const slotAt = (name: Path): Slot | undefined =>
       found.has(name) ? (found.get(name) ?? undefined) : state.slots.get(name);
     mendTop({ fs, layout, ledger, clock, ...(seenAtTop && { seenAtTop }) }, paths, slotAt);
@@ -185,7 +187,9 @@ export function recover({ fs, layout, ledger, clock, seenAtTop }: RecoverContext
     // Not flipped: the idle tree holds a mixture, whose inodes the intent names. Before the first flip all of it is that.
     const same: Path[] = [];
     const stale: [Path, Slot | null][] = [];
+    const leftAsFound = new Set(intent.found);
     for (const [path, slot] of found) {
+      if (leftAsFound.has(path)) continue;
       const active = state.slots.get(path);
       const shared = slot !== null && active !== undefined && slot.signature.ino === active.signature.ino;
       if (shared || (slot === null && active === undefined)) same.push(path);
@@ -281,9 +285,15 @@ function unknownSlots(fs: FsPort, layout: Layout, tree: TreeName, dir: Path, int
 
 /**
  * What stands at a path that a publish was about to change: the intended inode, the one it held before, or, when somebody wrote
- * there, what is known to have been (so that the look sees the difference).
+ * there, what is known to have been (so that the look sees the difference). An inode that nobody knows was put over the
+ * intended one where that is published; elsewhere it may have been there before, so that its writer had not seen it.
  */
-function slotInTree(stat: FileStat | undefined, intended: Slot | null, held: Slot | undefined): Slot | null {
+function slotInTree(
+  stat: FileStat | undefined,
+  intended: Slot | null,
+  held: Slot | undefined,
+  isPublished: boolean,
+): Slot | null {
   if (stat === undefined) return null;
   for (const slot of [intended, held]) {
     if (slot === null || slot === undefined || !sameKind(slot, stat)) continue;
@@ -295,5 +305,7 @@ function slotInTree(stat: FileStat | undefined, intended: Slot | null, held: Slo
     if (ino === stat.ino && size === stat.size && mtimeNs === stat.mtimeNs)
       return { ...slot, signature: { ...signatureOf(stat), mode, uid, gid } };
   }
-  return intended ?? held ?? null;
+  if (stat.ino === intended?.signature.ino) return intended;
+  if (stat.ino === held?.signature.ino) return held;
+  return (isPublished ? intended : undefined) ?? held ?? null;
 }

@@ -68,6 +68,7 @@ export class Scanner {
       adoptions: new Map(),
       losers: [],
       idle: new Map(),
+      found: { idle: new Map(), kept: new Map() },
       same: new Set(),
       kept: new Map(),
       mend: new Set(),
@@ -357,14 +358,12 @@ export class Scanner {
     const { fs, layout } = this.#o;
     const names = this.#reader.list(layout.inTree(tree, dir), dir, look);
     if (names === undefined) return;
-    const expectedAt = (path: Path): Slot | undefined =>
-      state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
     const present = new Set(names);
     for (const name of state.slots.namesIn(dir)) {
       const path = join(dir, name);
       if (present.has(name)) continue;
       for (const below of [...state.slots.below(path)]) {
-        if (expectedAt(below) !== undefined) this.#judgeIdle(state, tree, below, undefined, look);
+        if (state.idleAt(below) !== undefined) this.#judgeIdle(state, tree, below, undefined, look);
       }
     }
     for (const name of names) {
@@ -373,9 +372,9 @@ export class Scanner {
       const path = join(dir, name);
       const stat = fs.lstat('look idle', layout.inTree(tree, path));
       if (stat === undefined) continue;
-      const expected = expectedAt(path);
+      const expected = state.idleAt(path);
       const current = state.slots.get(path);
-      if (expected !== undefined && isExpected(expected, stat, state.stale.has(path))) {
+      if (expected !== undefined && isExpected(expected, stat, state.isStaleOrFound(path))) {
         this.#reader.settling.forget(`idle:${path}`);
       } else if (current !== undefined && isExpected(current, stat, false)) {
         look.same.add(path);
@@ -389,7 +388,8 @@ export class Scanner {
   }
 
   #judgeIdle(state: LedgerState, tree: TreeName, path: Path, stat: FileStat | undefined, look: Look): void {
-    const expected = state.stale.has(path) ? state.stale.get(path) : state.slots.get(path);
+    // A find that changes before it is dealt with is found as a whole once more.
+    const expected = state.loggedIdleAt(path);
     const at = this.#o.layout.inTree(tree, path);
     if (!this.#reader.isSettled('idle', path, stat, this.#reader.quietMs(stat, expected), at)) {
       look.busy.add(path);
@@ -413,12 +413,14 @@ export class Scanner {
     // What somebody has put there in the published tree meanwhile is newer.
     const isCurrent = sameSlotContent(expected, current) && !look.edits.has(path);
     if (slot === undefined) {
-      if (isCurrent) adoptAt(state, path, undefined, look);
+      if (!isCurrent || !adoptAt(state, path, undefined, look)) return;
     } else if (isCurrent || this.#o.excluded(path) || slot.type === 'directory') {
       adoptAt(state, path, { slot, source: at }, look);
     } else if (slot.type === 'file') {
       look.losers.push({ path, slot, source: at });
-    }
+    } else return;
+    look.idle.delete(path);
+    look.found.idle.set(path, slot);
   }
 
   /** Whether an inode is in the active tree, most likely at `path`; `look` knows what is new there. */
@@ -440,13 +442,14 @@ export class Scanner {
     this.#keepTime.forgetAllBut(state.kept);
     for (const [name, record] of state.kept) {
       const at = `${layout.kept}/${name}`;
+      const known = state.found.kept.get(name) ?? record.slot;
       const stat = fs.lstat('look kept', at);
       if (stat === undefined || this.#o.excluded(record.path)) {
         look.kept.set(name, null);
         continue;
       }
       const isOld = this.#keepTime.ageMs(name, stat.ctimeNs, clock.monotonicMs()) >= keepMs;
-      if (sameSignature(record.slot, stat)) {
+      if (sameSignature(known, stat)) {
         this.#reader.settling.forget(`kept:${name}`);
         if (isOld && this.#reader.hasWriter(at) !== true) look.kept.set(name, null);
         continue;
@@ -457,22 +460,27 @@ export class Scanner {
         look.kept.set(name, null);
         continue;
       }
-      const onlyCtime = sameButCtime(record.slot, stat);
+      const onlyCtime = sameButCtime(known, stat);
       if (!this.#reader.isSettled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content, at)) continue;
       // Our own link moved the ctime. What not even its owner may read is known by its size and mtime alone.
       const slot =
         onlyCtime && !canOpen(fs, at)
-          ? { ...record.slot, signature: signatureOf(stat) }
+          ? { ...known, signature: signatureOf(stat) }
           : this.#reader.read(record.path, at, stat, look);
       if (slot === undefined) continue;
       look.kept.set(name, { path: record.path, slot });
+      // A find that changes before it is dealt with is found as a whole once more.
       if (slot.type !== 'file' || sameSlotContent(slot, record.slot) || this.#isSuperseded(stat)) continue;
       const current = state.slots.get(record.path);
       if (sameSlotContent(slot, current)) continue;
       // It was in the volume, and whoever replaced it there had it.
       if (state.hadAgreed(record.path, slot.digest)) continue;
-      if (sameSlotContent(record.slot, current)) look.adoptions.set(record.path, { slot, source: at });
-      else look.losers.push({ path: record.path, slot, source: at });
+      // What somebody has put there in the published tree meanwhile is newer.
+      const isCurrent = sameSlotContent(record.slot, current) && !look.edits.has(record.path);
+      if (isCurrent) look.adoptions.set(record.path, { slot, source: at });
+      else look.losers.push({ path: record.path, slot, source: at, kept: name });
+      look.kept.delete(name);
+      look.found.kept.set(name, slot);
     }
   }
 }
@@ -483,25 +491,27 @@ function hasOtherMode(slot: Slot | undefined, { mode }: FileStat): boolean {
 
 /**
  * What is found in place of a directory is the end of all that was below it. A directory that is gone from the idle tree
- * stays as long as there is something below it that came with the active tree: whoever removed it had not seen that.
+ * stays as long as there is something below it that came with the active tree: whoever removed it had not seen that. Returns
+ * whether it goes.
  */
-function adoptAt(state: LedgerState, path: Path, adoption: Adoption | undefined, look: Look): void {
+function adoptAt(state: LedgerState, path: Path, adoption: Adoption | undefined, look: Look): boolean {
   if (adoption === undefined) {
     const below = [...state.slots.below(path)];
     const news = below.filter((other) => other !== path && isNews(state, other));
     for (const other of below) {
       if (!news.some((kept) => isAtOrBelow(kept, other))) look.adoptions.set(other, undefined);
     }
-    if (news.length > 0) return;
+    if (news.length > 0) return false;
   } else if (adoption.slot.type !== 'directory') {
     for (const below of state.slots.below(path)) look.adoptions.set(below, undefined);
   }
   look.adoptions.set(path, adoption);
+  return true;
 }
 
 /** Whether the active tree holds something else at a path than the idle one did when the two changed places. */
 function isNews(state: LedgerState, path: Path): boolean {
-  return state.stale.has(path) && !sameSlotContent(state.stale.get(path), state.slots.get(path));
+  return !sameSlotContent(state.idleAt(path), state.slots.get(path));
 }
 
 /** Carried entries are followed by inode alone: what is in them is nobody's business. */

@@ -25,6 +25,7 @@ function lookWith(found: Partial<Look>): Look {
     adoptions: new Map(),
     losers: [],
     idle: new Map(),
+    found: { idle: new Map(), kept: new Map() },
     same: new Set(),
     kept: new Map(),
     mend: new Set(),
