@@ -52,7 +52,7 @@ export type ChangeOutcome =
   | { readonly outcome: 'stale'; readonly change: PushChange; readonly reason: string }
   /** It cannot be pushed as things are; a phrase for people. */
   | { readonly outcome: 'refused'; readonly change: PushChange; readonly reason: string }
-  /** The contents were not those of the digest when they were read: look at the file again. */
+  /** Its contents, or those of what it depends on, were not those of the digest when they were read: look again. */
   | { readonly outcome: 'changed'; readonly change: PushChange };
 
 export interface PushOutcome {

@@ -13,7 +13,7 @@ import {
   type Planned,
   type PlanRequest,
 } from '../reconcile/plan-remote.ts';
-import { needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
+import { ancestorsOf, needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
 import { sliceIds } from '../reconcile/operations.ts';
 import { orderPush } from '../reconcile/push-order.ts';
 import { mayAppend } from './appending.ts';
@@ -338,7 +338,7 @@ export class PushRun {
     return { value, compare: { key: this.#volume.prefix + SETTING, modRevision: kv.modRevision } };
   }
 
-  /** Claims numbers and stores contents; groups whose contents were not what the digest says are left out. */
+  /** Claims numbers and stores contents; groups whose contents were not what the digest says are left out, with all that depends on them. */
   async #prepare(groups: readonly (readonly PushChange[])[]): Promise<(readonly PushChange[])[]> {
     const { signal } = this.#options;
     const fresh = groups.flat().filter((change) => !this.#prepared.has(change));
@@ -353,15 +353,15 @@ export class PushRun {
     }
     const changed = await this.#storeContents(fresh);
     if (changed.size === 0) return [...groups];
-    const dropped = groups.filter((group) => group.some((change) => changed.has(change))).flat();
-    for (const change of dropped) {
-      const outcome: ChangeOutcome = changed.has(change)
-        ? { outcome: 'changed', change }
-        : { outcome: 'refused', change, reason: 'it depends on a file that was being written' };
-      this.#outcomes.set(change.path, outcome);
-    }
-    await this.#release(dropped);
-    return groups.filter((group) => !group.some((change) => changed.has(change)));
+    // What goes with a directory that the file takes the place of goes with the file: all of it is looked at again.
+    const places = new Set([...changed].map(({ path }) => path));
+    const waits = (change: PushChange): boolean =>
+      changed.has(change) || [...ancestorsOf(change.path)].some((above) => places.has(above));
+    const dropped = new Set(groups.filter((group) => group.some(waits)));
+    const set = [...dropped].flat();
+    for (const change of set) this.#outcomes.set(change.path, { outcome: 'changed', change });
+    await this.#release(set);
+    return groups.filter((group) => !dropped.has(group));
   }
 
   /** Stores the contents of changes, and returns those whose contents were not what the digest says. */

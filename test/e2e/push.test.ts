@@ -379,6 +379,26 @@ describe('Pusher', () => {
       expect(await blocks()).to.have.length(1);
     });
 
+    it('is set aside with the directory that it takes the place of', async () => {
+      await volume.push(
+        volume.make('d', directory()),
+        volume.make('d/in', directory()),
+        volume.make('d/in/f', file('f')),
+        volume.make('d/moves', file('m')),
+      );
+      const { changes } = await volume.try(
+        [
+          { path: 'd', old: volume.at('d'), new: file('whole') },
+          volume.remove('d/in'),
+          volume.remove('d/in/f'),
+          volume.move('d/moves', 'moved'),
+        ],
+        { read: async () => Buffer.from('wh') },
+      );
+      // A refusal would stand for a while, and without what is below it the directory could not go.
+      expect(kinds(changes)).to.deep.equal(['changed', 'changed', 'changed', 'committed']);
+    });
+
     it('is set aside when the file grew or shrank', async () => {
       const grown = await volume.try([volume.make('f', file('four'))], {
         read: async (_change, offset, length) =>
