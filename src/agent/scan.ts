@@ -52,7 +52,8 @@ export class Scanner {
     this.#top = new TopScanner(
       options,
       this.#reader,
-      (path, slot) => this.#noteReplaced(options.layout.root, path, slot),
+      (path, slot) =>
+        this.#noteReplaced(path, slot, () => options.fs.lstat('look at root', options.layout.root)),
       (stat) => this.#isSuperseded(stat),
     );
   }
@@ -262,7 +263,7 @@ export class Scanner {
         continue;
       }
       if (slot?.type === 'file' && slot.signature.ino !== stat?.ino)
-        this.#noteReplaced(this.#o.layout.inTree(tree, parentOf(path) ?? ''), path, slot);
+        this.#noteReplaced(path, slot, () => this.#directoryAbove(tree, path));
       const known = this.#knownInode(state, slot, stat);
       const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, known);
       const at = this.#o.layout.inTree(tree, path);
@@ -281,12 +282,22 @@ export class Scanner {
     for (const [path, slot] of look.edits) this.#judgeLinkedTop(state, tree, path, slot, look);
   }
 
+  /** The directory that held a path; where that has gone too, the one that held it, which was written later. */
+  #directoryAbove(tree: TreeName, path: Path): FileStat | undefined {
+    const { fs, layout } = this.#o;
+    for (let above = parentOf(path); above !== undefined; above = parentOf(above)) {
+      const stat = statInTree(fs, 'look at directory', layout, tree, above);
+      if (stat?.type === 'directory') return stat;
+    }
+    return undefined;
+  }
+
   /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
-  #noteReplaced(directory: ByteString, path: Path, { signature: { ino, ctimeNs } }: Slot): void {
+  #noteReplaced(path: Path, { signature: { ino, ctimeNs } }: Slot, above: () => FileStat | undefined): void {
     // A moved inode loses one name after the other: the last one counts. A number that was given out anew is another inode.
     const noted = this.#replaced.get(ino);
     if (noted?.path === path && ctimeNs <= noted.ns) return;
-    const dir = this.#o.fs.lstat('look at directory', directory);
+    const dir = above();
     if (dir === undefined) return;
     if (this.#replaced.size >= REPLACED_LIMIT) this.#replaced.clear();
     this.#replaced.set(ino, { path, ns: dir.mtimeNs });
@@ -298,7 +309,7 @@ export class Scanner {
     if (excluded(path) || carried.signature.ino !== ino) return;
     const active = otherTree(idle);
     if (statInTree(fs, 'look at carried', layout, active, path)?.ino === ino) return;
-    this.#noteReplaced(layout.inTree(active, parentOf(path) ?? ''), path, carried);
+    this.#noteReplaced(path, carried, () => this.#directoryAbove(active, path));
   }
 
   /**
@@ -437,6 +448,23 @@ export class Scanner {
     return false;
   }
 
+  /** Whether what is in a kept inode is what it was published with at another path, to which it had been moved. */
+  #isKnownElsewhere(state: LedgerState, name: string, stat: FileStat): boolean {
+    const { fs, layout } = this.#o;
+    const isIt = (slot: Slot | undefined): boolean =>
+      slot?.type === 'file' && (sameSignature(slot, stat) || sameButCtime(slot, stat));
+    for (const [other, { slot }] of state.kept) {
+      if (other === name || !isIt(slot)) continue;
+      if (fs.lstat('look at kept twice', `${layout.kept}/${other}`)?.ino === stat.ino) return true;
+    }
+    if (state.active === undefined) return false;
+    const idle = otherTree(state.active);
+    for (const [path, slot] of state.stale) {
+      if (isIt(slot) && statInTree(fs, 'look at idle', layout, idle, path)?.ino === stat.ino) return true;
+    }
+    return false;
+  }
+
   #lookAtKept(state: LedgerState, look: Look): void {
     const { fs, layout, clock, keepMs } = this.#o;
     this.#keepTime.forgetAllBut(state.kept);
@@ -455,7 +483,7 @@ export class Scanner {
         continue;
       }
       if (this.#top.inodes.has(stat.ino)) continue;
-      if (this.#isPublished(state, record.path, stat.ino, look)) {
+      if (this.#isPublished(state, record.path, stat.ino, look) || this.#isKnownElsewhere(state, name, stat)) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
         look.kept.set(name, null);
         continue;

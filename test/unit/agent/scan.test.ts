@@ -590,6 +590,40 @@ describe('a look', () => {
         expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
       }));
 
+    for (const command of ['rm -r conf.d/sub', 'rm -r conf.d/sub; echo file > conf.d/sub']) {
+      it(`a write that was made before the directory went with the file is none: ${command}`, () =>
+        serve(async (served) => {
+          fs.appendFileSync(served.at('conf.d/sub/deep'), 'unseen\n');
+          await nextTick(`${served.root}~`);
+          type(served.root, command);
+          const view = { ...without('conf.d/sub') };
+          if (command.includes('echo')) view['conf.d/sub'] = file('file\n');
+          const findings = [await served.lookUntilSettled(), await served.lookUntilSettled()];
+          for (const text of ['a\n', 'b\n', 'c\n']) {
+            served.publish({ ...view, 'other.conf': file(text) });
+            findings.push(await served.lookUntilSettled());
+          }
+          expect(findings.flatMap(({ losers, adoptions }) => [...losers, ...adoptions])).to.deep.equal([]);
+        }));
+    }
+
+    it('a write to a file that was moved to the top and published there is none once it is removed', () =>
+      serve(async (served) => {
+        type(served.root, 'mv conf.d/a.conf moved; echo more >> moved');
+        const moved = { ...without('conf.d/a.conf'), moved: file('one\nmore\n') };
+        await served.lookUntilSettled();
+        served.publish(VIEW);
+        await served.lookUntilSettled();
+        served.agree(moved);
+        const findings: Findings[] = [];
+        for (const text of ['a\n', 'b\n', 'c\n']) {
+          served.publish({ ...without('conf.d/a.conf'), 'other.conf': file(text) });
+          findings.push(await served.lookUntilSettled());
+        }
+        expect(findings.flatMap(({ losers }) => losers)).to.deep.equal([]);
+        expect(fs.readdirSync(served.layout.kept)).to.have.length(3);
+      }));
+
     it('a write that leaves what both sides had before is none: it was in the volume', () =>
       serve(async (served) => {
         const fd = fs.openSync(served.at('conf.d/a.conf'), 'r+');
