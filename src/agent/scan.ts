@@ -483,7 +483,10 @@ export class Scanner {
         continue;
       }
       if (this.#top.inodes.has(stat.ino)) continue;
-      if (this.#isPublished(state, record.path, stat.ino, look) || this.#isKnownElsewhere(state, name, stat)) {
+      if (
+        this.#isPublished(state, record.path, stat.ino, look) ||
+        this.#isKnownElsewhere(state, name, stat)
+      ) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
         look.kept.set(name, null);
         continue;

@@ -24,7 +24,7 @@ import { isAtOrBelow } from '../../src/reconcile/push-change.ts';
 import type { Random } from './random.ts';
 
 /** What a side must be able to take for an operation to be drawn: names of one inode, and holes. */
-export type Capability = 'hard-links' | 'sparse';
+export type Capability = 'hard-links' | 'sparse' | 'xattrs';
 
 /** One operation. */
 export interface Operation {

@@ -2,11 +2,11 @@
 
 import { lstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { native } from '../../src/agent/native.ts';
 import { parentOf } from '../../src/reconcile/entry.ts';
 import { targetInVolume } from '../../src/reconcile/target.ts';
 import { shown, startAgent, type Agent, type ShownTree } from './agent.ts';
-import { treeOfMount, type Juicefs, type Mount, type MountedEntry } from './juicefs.ts';
-import { until } from './until.ts';
+import { treeOfMount, type Juicefs, type Mount } from './juicefs.ts';
 
 /** What one side shows. */
 export interface Sight {
@@ -21,6 +21,8 @@ export interface Side {
   readonly name: string;
   readonly dir: string;
   see(): Sight;
+  /** Resolves when it has looked at all that was done in its directory before this call. */
+  looked(): Promise<void>;
   /** Resolves when it has nothing of its own to do. */
   settled(): Promise<void>;
   /** No program of this side writes in the volume until `resume`. */
@@ -44,9 +46,11 @@ export function timeDifferences(a: Sight, b: Sight): string[] {
 }
 
 function sightOf(
-  entries: ReadonlyMap<string, MountedEntry>,
+  dir: string,
+  xattrs: boolean,
   targetOf: (target: string, path: string) => string = (target) => target,
 ): Sight {
+  const entries = treeOfMount(dir);
   const times: Record<string, bigint> = {};
   const names = new Map<bigint, string[]>();
   for (const [path, { type, ino, mtimeNs }] of entries) {
@@ -58,12 +62,29 @@ function sightOf(
   for (const paths of names.values()) {
     if (paths.length > 1) for (const path of paths) shared[path] = paths.join(' = ');
   }
-  return { tree: shown(entries, targetOf), times, shared };
+  const tree = { ...shown(entries, targetOf) };
+  if (xattrs) {
+    for (const [path, { type }] of entries) {
+      if (type === 'file' || type === 'directory') tree[path] += xattrsOf(dir, path);
+    }
+  }
+  return { tree, times, shared };
+}
+
+function xattrsOf(dir: string, path: string): string {
+  const calls = native();
+  if (calls === undefined) throw new Error('extended attributes cannot be read without the package koffi');
+  const at = `${Buffer.from(dir).toString('latin1')}/${path}`;
+  const names = calls.listXattrs(at).filter((name) => name.startsWith('user.'));
+  return names
+    .sort()
+    .map((name) => ` ${name}=${calls.getXattr(at, name) ?? ''}`)
+    .join('');
 }
 
 /** What a plain directory shows. */
-export function seePlain(dir: string): Sight {
-  return sightOf(treeOfMount(dir));
+export function seePlain(dir: string, xattrs = false): Sight {
+  return sightOf(dir, xattrs);
 }
 
 /** A real mount, without caches of names and attributes in the kernel. */
@@ -71,16 +92,23 @@ export class MountSide implements Side {
   readonly name: string;
   readonly #juicefs: Juicefs;
   readonly #url: string;
+  readonly #xattrs: boolean;
   #mount: Mount | undefined;
 
-  private constructor(name: string, juicefs: Juicefs, url: string) {
+  private constructor(name: string, juicefs: Juicefs, url: string, xattrs: boolean) {
     this.name = name;
+    this.#xattrs = xattrs;
     this.#juicefs = juicefs;
     this.#url = url;
   }
 
-  static async start(name: string, juicefs: Juicefs, url: string): Promise<MountSide> {
-    const side = new MountSide(name, juicefs, url);
+  static async start(
+    name: string,
+    juicefs: Juicefs,
+    url: string,
+    { xattrs = false } = {},
+  ): Promise<MountSide> {
+    const side = new MountSide(name, juicefs, url, xattrs);
     await side.resume();
     return side;
   }
@@ -91,7 +119,7 @@ export class MountSide implements Side {
   }
 
   see(): Sight {
-    return sightOf(treeOfMount(this.dir));
+    return sightOf(this.dir, this.#xattrs);
   }
 
   /** Notes the directories whose statistics an operation on these paths changes, as far as they are there. */
@@ -110,6 +138,8 @@ export class MountSide implements Side {
     return lstatSync(at, { bigint: true, throwIfNoEntry: false })?.ino;
   }
 
+  async looked(): Promise<void> {}
+
   async settled(): Promise<void> {}
 
   async pause(): Promise<void> {
@@ -119,7 +149,8 @@ export class MountSide implements Side {
 
   async resume(): Promise<void> {
     const uncached = ['--attr-cache', '0', '--entry-cache', '0', '--dir-entry-cache', '0'];
-    this.#mount = await this.#juicefs.mount(this.#url, uncached);
+    const xattrs = this.#xattrs ? ['--enable-xattr'] : [];
+    this.#mount = await this.#juicefs.mount(this.#url, [...uncached, ...xattrs]);
   }
 
   async stop(): Promise<void> {
@@ -127,33 +158,50 @@ export class MountSide implements Side {
   }
 }
 
-const AGENT_OPTIONS = ['--min-interval', '20ms', '--rescan', '1s', '--max-delete', '100'];
+const AGENT_OPTIONS = ['--min-interval', '20ms', '--max-delete', '100'];
+/** One whose looks are all that can be waited for looks more often. */
+const RESCAN = '1s';
+const RESCAN_ALONE = '200ms';
 
 /** The directory of an agent that runs as a process of its own. */
 export class AgentSide implements Side {
   readonly name: string;
   readonly dir: string;
   readonly #url: string;
+  readonly #options: readonly string[];
+  readonly #xattrs: boolean;
   agent: Agent;
 
-  private constructor(name: string, url: string, agent: Agent) {
+  private constructor(agent: Agent, name: string, url: string, options: readonly string[], xattrs: boolean) {
     this.name = name;
     this.dir = agent.dir;
     this.#url = url;
+    this.#options = options;
+    this.#xattrs = xattrs;
     this.agent = agent;
   }
 
-  static async start(name: string, url: string, folder: string): Promise<AgentSide> {
+  static async start(
+    name: string,
+    url: string,
+    folder: string,
+    { isAlone = false, xattrs = false } = {},
+  ): Promise<AgentSide> {
     const dir = join(folder, name);
     mkdirSync(dir);
-    return new AgentSide(name, url, await startAgent(url, dir, [...AGENT_OPTIONS, '--agent-id', name]));
+    const options = [...AGENT_OPTIONS, '--agent-id', name, '--rescan', isAlone ? RESCAN_ALONE : RESCAN];
+    return new AgentSide(await startAgent(url, dir, options), name, url, options, xattrs);
   }
 
   see(): Sight {
     const root = Buffer.from(this.dir).toString('latin1');
-    return sightOf(treeOfMount(join(this.dir, '..data')), (target, path) =>
+    return sightOf(join(this.dir, '..data'), this.#xattrs, (target, path) =>
       targetInVolume(target, path, root),
     );
+  }
+
+  async looked(): Promise<void> {
+    await this.agent.rescanned(2);
   }
 
   async settled(): Promise<void> {
@@ -175,11 +223,11 @@ export class AgentSide implements Side {
   }
 
   async up(): Promise<void> {
-    this.agent = await startAgent(this.#url, this.dir, [...AGENT_OPTIONS, '--agent-id', this.name]);
+    this.agent = await startAgent(this.#url, this.dir, this.#options);
   }
 
   async pause(): Promise<void> {
-    await until(`${this.name} has pushed`, () => this.agent.status?.pendingEdits === 0);
+    await this.settled();
   }
 
   async resume(): Promise<void> {}
