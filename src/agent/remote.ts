@@ -5,30 +5,29 @@ import type { ByteString, KeyRange, Kv, StoreEvent } from '../codec/kv.ts';
 import { prefixRange } from '../codec/bytes.ts';
 import { DecodeError } from '../codec/error.ts';
 import { encodeKey } from '../codec/key.ts';
-import { decodeSetting } from '../codec/setting.ts';
-import { RemoteView, type RemoteEntry, type RemoteFile } from '../reconcile/assemble.ts';
-import { join, parentOf, type Path } from '../reconcile/entry.ts';
+import { RemoteView } from '../reconcile/assemble.ts';
+import { join, type Path } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import { HoldTracker } from '../reconcile/hold.ts';
 import type { Trip } from '../reconcile/safety.ts';
 import { InodeIndex, mergeTouched, type DentryName, type Touched } from '../reconcile/inode-index.ts';
 import type { Abilities } from './abilities.ts';
 import { AclRules } from './acl-rules.ts';
+import type { AncestorEntry } from './ancestor-entry.ts';
 import { DiskRoom } from './disk-room.ts';
 import { isReservedTop } from './filter.ts';
-import { Stage, type StageResult, type WantedContent } from './stage.ts';
-import { digestOf } from './digest.ts';
 import { CompactedError } from './error.ts';
-import { checkHistory, Newest, type Anchor, type Followed } from './history.ts';
+import { Newest, type Anchor, type Followed } from './history.ts';
 import type { Layout } from './layout.ts';
-import { sameFields, type AncestorEntry } from './ancestor-entry.ts';
 import { log } from './log.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
-import type { Volume } from './volume.ts';
+import { ShownTree, type KnownContent, type Taken } from './shown-tree.ts';
 import { withSignal } from './signal.ts';
+import { Stage, type StageResult } from './stage.ts';
+import { Verifier } from './verifier.ts';
+import { VolumeIdentity } from './volume-identity.ts';
+import type { Volume } from './volume.ts';
 
-/** A file that stays unfinished this long after it was shown so is taken as it is; milliseconds (design 4.1.5). */
-const UNFINISHED_MS = 10_000;
 /** How often a missing block is asked for again; milliseconds. */
 const MISSING_RETRY_MS = 500;
 const RELIST_PAUSE_MS = 1000;
@@ -47,32 +46,16 @@ export interface RemoteOptions {
   readonly onChange: () => void;
 }
 
-/** An inode whose content the agent wrote itself: its digest needs no reading. */
-export interface KnownContent {
-  readonly digest: string;
-  readonly size: bigint;
-}
-
-interface Unfinished {
-  readonly dueMs: number;
-  readonly ino: bigint;
-  readonly missing: boolean;
-}
-
 /** Follows one volume. `tree` changes only in `advance`, from one whole revision to another. */
 export class Remote {
   readonly #o: RemoteOptions;
   readonly stage: Stage;
-  readonly #tree = new Map<Path, AncestorEntry>();
-  readonly #problems = new Map<Path, string>();
-  readonly #digests = new Map<string, string>();
-  /** By inode; each is what the inode had at the revision of our own transaction, and says nothing of a later one. */
-  readonly #known = new Map<bigint, KnownContent & { readonly revision: bigint }>();
+  readonly #shown: ShownTree;
+  readonly #identity: VolumeIdentity;
+  readonly #verifier: Verifier;
+  /** Revisions of this agent's own transactions. */
   readonly #own = new Set<bigint>();
   readonly #rules: AclRules;
-  readonly #unfinished = new Map<Path, Unfinished>();
-  /** Paths that show what was there before, because the volume's entry or a directory above it is broken. */
-  readonly #lastGood = new Set<Path>();
   #index = new InodeIndex();
   #view: RemoteView;
   #holds: HoldTracker;
@@ -83,16 +66,6 @@ export class Remote {
   #revision = 0n;
   #epoch = 0;
   #up = false;
-  #gone: string | undefined;
-  #replacedBy: string | undefined;
-  #newest = new Newest();
-  /** What the store must still have before anything of it counts. */
-  #unverified: (Followed & { readonly isListed: boolean }) | undefined;
-  /** How often there was something to verify. */
-  #verifications = 0;
-  #trip: Trip | undefined;
-  /** What was taken in while it tripped may be of another history. */
-  #isSuspect = false;
   /** Ends the watch, so that all is listed again. */
   #listAgain = new AbortController();
   #restarts = 0;
@@ -104,6 +77,12 @@ export class Remote {
     this.#room = new DiskRoom(clock);
     const index = (): InodeIndex => this.#index;
     this.#rules = new AclRules(options.store, volume);
+    this.#shown = new ShownTree(options.abilities, this.#rules);
+    this.#identity = new VolumeIdentity(volume.setting.uuid);
+    this.#verifier = new Verifier(options.store, ({ revision }) => {
+      this.#head = revision;
+      this.#listAgain.abort();
+    });
     this.stage = new Stage({ fs, layout, index, volume });
     this.#view = this.#newView();
     this.#holds = new HoldTracker(this.#index, (dentry) => this.#inView(dentry));
@@ -116,7 +95,7 @@ export class Remote {
 
   /** The remote tree at `revision`, whole. Special files that cannot be made here are left out and are problems. */
   get tree(): ReadonlyMap<Path, AncestorEntry> {
-    return this.#tree;
+    return this.#shown.entries;
   }
   /** Revision of `tree`; 0n before the first listing. */
   get revision(): bigint {
@@ -152,17 +131,17 @@ export class Remote {
   }
   /** Why the volume is not the one we opened any more; the published tree stays. */
   get gone(): string | undefined {
-    return this.#gone;
+    return this.#identity.gone;
   }
   /** UUID of the volume that is in its place. */
   get replacedBy(): string | undefined {
-    return this.#replacedBy;
+    return this.#identity.replacedBy;
   }
   get restarts(): number {
     return this.#restarts;
   }
   get problems(): ReadonlyMap<Path, string> {
-    return this.#problems;
+    return this.#shown.problems;
   }
   /** Why what the volume has cannot be brought here now; `undefined` when it can. */
   get lack(): string | undefined {
@@ -178,20 +157,17 @@ export class Remote {
    * seen to be gone, and what broke meanwhile stays as it was.
    */
   remember(tree: ReadonlyMap<Path, AncestorEntry>, followed: Followed): void {
-    this.#unverified = { ...followed, isListed: true };
+    this.#verifier.remember(followed);
     for (const [path, entry] of tree) {
       // A path that left the view is removed on neither side.
-      if (this.#o.hidden(path, entry.type === 'directory')) continue;
-      this.#tree.set(path, entry);
-      if (entry.type === 'file' && entry.contentKey !== undefined)
-        this.#digests.set(entry.contentKey, entry.digest);
+      if (!this.#o.hidden(path, entry.type === 'directory')) this.#shown.remember(path, entry);
     }
   }
 
   /** This agent's own transaction: whole by construction, with contents it knows. */
   noteOwn(revision: bigint, contents: ReadonlyMap<bigint, KnownContent>): void {
     this.#own.add(revision);
-    for (const [ino, content] of contents) this.#known.set(ino, { ...content, revision });
+    this.#shown.noteOwn(revision, contents);
   }
 
   /** Lists the volume at one revision. Throws what the store throws. */
@@ -209,12 +185,10 @@ export class Remote {
     const newest = new Newest();
     const ranges = [this.#metaRange(), this.#settingRange()];
     const revision = await store.snapshot(ranges, load, withSignal(signal));
-    this.#noteSetting(setting?.value);
-    if (this.#gone !== undefined) return;
-    if (this.#head > 0n) this.#mustVerify(true);
-    this.#trip = undefined;
+    this.#identity.note(setting?.value);
+    if (this.gone !== undefined) return;
+    this.#verifier.listed(newest, this.#head);
     this.#index = index;
-    this.#newest = newest;
     this.#view = this.#newView();
     this.#holds = new HoldTracker(index, (dentry) => this.#inView(dentry));
     this.#view.refresh();
@@ -224,21 +198,14 @@ export class Remote {
     if (revision < this.#head) this.#epoch += 1;
     this.#head = revision;
     this.#touched = [];
-    for (const paths of [this.#view.entries, this.#tree, this.#problems]) this.#touchedAgain(paths.keys());
+    for (const paths of [this.#view.entries, this.tree, this.problems]) this.#touchedAgain(paths.keys());
     this.#pendingSinceMs = this.#o.clock.monotonicMs();
     log('info', 'listed', { revision, entries: this.#view.entries.size });
   }
 
   /** The newest key that was taken in. */
   get anchor(): Anchor | undefined {
-    return this.#newest.anchor;
-  }
-
-  /** What was followed so far must be found again before anything that the store says counts. */
-  #mustVerify(isListed: boolean): void {
-    this.#verifications += 1;
-    const { anchor, revision } = this.#unverified ?? { anchor: this.#newest.anchor, revision: this.#head };
-    this.#unverified = { anchor, revision, isListed };
+    return this.#verifier.anchor;
   }
 
   /**
@@ -246,36 +213,7 @@ export class Remote {
    * trips; while it does, nothing that came meanwhile counts. Throws what the store throws.
    */
   async verify(signal?: AbortSignal): Promise<Trip | undefined> {
-    // While nothing is heard of the store nothing of it can count, and what is local goes on.
-    if (!this.#up && this.#unverified?.isListed === false) return this.#trip;
-    while (this.#unverified !== undefined && this.#trip === undefined) {
-      const followed = this.#unverified;
-      const number = this.#verifications;
-      const verdict = await checkHistory(this.#o.store, followed, signal);
-      // Another connection since then: who answered is not known.
-      if (number !== this.#verifications) continue;
-      if (typeof verdict !== 'string') {
-        this.#trip = verdict;
-        this.#isSuspect = true;
-        break;
-      }
-      this.#unverified = undefined;
-      this.#relistAfter(verdict, followed);
-    }
-    return this.#trip;
-  }
-
-  /** What a watch brought of a history that was another one, or cannot be told from this one, is compared as a whole. */
-  #relistAfter(
-    verdict: 'same' | 'compacted',
-    { anchor, revision, isListed }: Followed & { isListed: boolean },
-  ): void {
-    const isSuspect = this.#isSuspect;
-    this.#isSuspect = false;
-    if (isListed || (verdict === 'same' && !isSuspect)) return;
-    this.#newest = new Newest(anchor);
-    this.#head = revision;
-    this.#listAgain.abort();
+    return this.#verifier.verify(this.#up, signal);
   }
 
   /** Follows for ever; lists again when the store has compacted what was missed. Ends by rejecting. */
@@ -330,7 +268,7 @@ export class Remote {
       try {
         await this.list(signal);
         this.#o.onChange();
-        if (this.#gone === undefined) return;
+        if (this.gone === undefined) return;
       } catch (error) {
         if (signal.aborted) throw error;
         log('warn', 'listing failed', { reason: error instanceof Error ? error.message : String(error) });
@@ -353,11 +291,11 @@ export class Remote {
     this.#up = up;
     if (up) {
       log('info', 'watching', { revision: this.#head });
-      this.#trip = undefined;
+      this.#verifier.heardAgain();
     } else {
       this.#restarts += 1;
       // Now, because the next stream may bring something before it is said to be up.
-      this.#mustVerify(false);
+      this.#verifier.demand(this.#head, false);
       log('warn', 'watch lost', { reason: reason ?? 'unknown' });
     }
     this.#o.onChange();
@@ -372,7 +310,7 @@ export class Remote {
   #onBlock(key: ByteString, stored: Uint8Array): void {
     this.stage.offer(key, stored);
     // Somebody may have waited for it: with --writeback blocks come after the metadata.
-    if (this.#unfinished.size > 0 || this.#retry.size > 0) this.#o.onChange();
+    if (this.#shown.isUnfinished || this.#retry.size > 0) this.#o.onChange();
   }
 
   #onMetadata(revision: bigint, prefixed: readonly StoreEvent[]): void {
@@ -386,7 +324,7 @@ export class Remote {
     if (!this.pending) this.#pendingSinceMs = nowMs;
     this.#holds.note(events, this.#own.delete(revision), nowMs);
     const touched = this.#index.apply(events);
-    for (const event of prefixed) if (event.type === 'put') this.#newest.note(event.kv);
+    for (const event of prefixed) if (event.type === 'put') this.#verifier.note(event.kv);
     this.#touched.push(touched);
     this.#head = revision;
     this.#o.onChange();
@@ -394,28 +332,8 @@ export class Remote {
 
   #onSetting(events: readonly StoreEvent[]): void {
     const last = events.at(-1);
-    if (last !== undefined) this.#noteSetting(last.type === 'put' ? last.kv.value : undefined);
+    if (last !== undefined) this.#identity.note(last.type === 'put' ? last.kv.value : undefined);
     this.#o.onChange();
-  }
-
-  #noteSetting(value: Uint8Array | undefined): void {
-    const gone = this.#whyGone(value);
-    if (gone !== undefined && gone !== this.#gone) log('error', 'the volume is gone', { reason: gone });
-    if (gone === undefined && this.#gone !== undefined) log('info', 'the volume is back');
-    this.#gone = gone;
-  }
-
-  #whyGone(value: Uint8Array | undefined): string | undefined {
-    this.#replacedBy = undefined;
-    if (value === undefined) return 'its setting was deleted';
-    try {
-      const { uuid } = decodeSetting(value);
-      if (uuid === this.#o.volume.setting.uuid) return undefined;
-      this.#replacedBy = uuid;
-      return `another one, ${uuid}, is in its place`;
-    } catch (error) {
-      return error instanceof Error ? error.message : String(error);
-    }
   }
 
   /** Whether a dentry is shown: some directory of the view leads to it and no part of its path is hidden. */
@@ -442,23 +360,25 @@ export class Remote {
     signal?: AbortSignal,
   ): Promise<{ readonly changed: ReadonlySet<Path> } | { readonly waitMs: number }> {
     const nowMs = this.#o.clock.monotonicMs();
-    this.#reviveUnfinished(nowMs);
+    const revived = this.#shown.revive(this.#taken, nowMs);
+    if (revived.length > 0) this.#touchedAgain(revived);
     if (this.#touched.length === 0) {
-      if (this.#unfinished.size > 0) return { waitMs: MISSING_RETRY_MS };
+      if (this.#shown.isUnfinished) return { waitMs: MISSING_RETRY_MS };
       this.#revision = this.#head;
       return { changed: new Set() };
     }
     if (this.#room.waitMs > 0) return { waitMs: this.#room.waitMs };
-    const heldMs = this.#holds.remainingMs(nowMs, this.#givenUp());
+    const heldMs = this.#holds.remainingMs(nowMs, this.#shown.givenUp);
     const leftMs = this.#pendingSinceMs + this.#o.holdMaxMs - nowMs;
     if (heldMs > 0 && leftMs > 0) return { waitMs: Math.min(heldMs, leftMs) };
     const head = this.#head;
     const paths = this.#changedPaths();
     let results: ReadonlyMap<string, StageResult>;
     try {
-      results = await this.stage.stage(this.#unread(paths), head, signal);
+      results = await this.stage.stage(this.#shown.unread(this.#taken, paths), head, signal);
+      await this.#rules.learn(this.#aclIds(paths), head, signal);
     } catch (error) {
-      // The data may be away while the metadata are not: nothing of what changed is forgotten.
+      // The data may be away while the metadata are not, or all of the store: nothing of what changed is forgotten.
       this.#touchedAgain(paths);
       if (!this.#room.isLacking(error)) throw error;
       // The tree stays as it is, and what was staged gives its place to what is pushed meanwhile.
@@ -466,30 +386,18 @@ export class Remote {
       return { waitMs: this.#room.waitMs };
     }
     this.#room.isThere();
-    if (leftMs > 0 && this.#awaitsBlocks(paths, results)) {
+    if (leftMs > 0 && this.#shown.awaitsBlocks(this.#taken, paths, results)) {
       this.#touchedAgain(paths);
       return { waitMs: Math.min(MISSING_RETRY_MS, leftMs) };
     }
-    await this.#rules.learn(this.#aclIds(paths), head, signal);
     const changed = new Set<Path>();
-    for (const path of paths) if (this.#take(path, results, nowMs)) changed.add(path);
+    for (const path of paths) if (this.#shown.take(this.#taken, path, results, nowMs)) changed.add(path);
     this.#revision = head;
     return { changed };
   }
 
-  /** Files that have held back a publish for as long as one may. */
-  #givenUp(): Set<bigint> {
-    return new Set([...this.#unfinished.values()].map(({ ino }) => ino));
-  }
-
-  /** Whether a block is missing that nobody has waited for yet. */
-  #awaitsBlocks(paths: Iterable<Path>, results: ReadonlyMap<string, StageResult>): boolean {
-    for (const path of paths) {
-      const entry = this.#view.entries.get(path);
-      const result = entry?.type === 'file' ? results.get(entry.contentKey) : undefined;
-      if (result !== undefined && 'missing' in result && !this.#unfinished.has(path)) return true;
-    }
-    return false;
+  get #taken(): Taken {
+    return { index: this.#index, view: this.#view, holds: this.#holds };
   }
 
   /** Paths to look at again although the index did not change. */
@@ -508,42 +416,8 @@ export class Remote {
     const paths = new Set(this.#retry);
     this.#retry.clear();
     for (const path of this.#view.refresh(mergeTouched(touched))) paths.add(path);
-    for (const path of [...this.#view.problems.keys(), ...this.#lastGood]) paths.add(path);
-    for (const path of this.#problems.keys()) if (!this.#view.entries.has(path)) paths.add(path);
+    for (const path of this.#shown.unsettledPaths(this.#view)) paths.add(path);
     return paths;
-  }
-
-  #reviveUnfinished(nowMs: number): void {
-    for (const [path, { dueMs, ino, missing }] of this.#unfinished) {
-      if (nowMs >= dueMs) this.#holds.accept(ino);
-      if (missing || nowMs >= dueMs || !this.#holds.isEmptied(ino)) {
-        if (!missing) this.#unfinished.delete(path);
-        this.#touchedAgain([path]);
-      }
-    }
-  }
-
-  #unread(paths: Iterable<Path>): WantedContent[] {
-    const wanted = new Map<string, WantedContent>();
-    for (const path of paths) {
-      const entry = this.#view.entries.get(path);
-      if (entry?.type !== 'file' || this.#digestOf(entry) !== undefined) continue;
-      wanted.set(entry.contentKey, { ino: entry.ino, key: entry.contentKey, size: entry.size });
-    }
-    return [...wanted.values()];
-  }
-
-  #digestOf(file: RemoteFile): string | undefined {
-    const read = this.#digests.get(file.contentKey);
-    if (read !== undefined) return read;
-    if (file.size === 0n) return EMPTY_DIGEST;
-    const own = this.#known.get(file.ino);
-    // Every change of contents writes the attr (layout 10.2, 10.3).
-    const revision = this.#index.get(file.ino)?.attr?.modRevision ?? 0n;
-    if (own !== undefined && revision >= own.revision) this.#known.delete(file.ino);
-    if (own === undefined || own.revision !== revision || own.size !== file.size) return undefined;
-    this.#digests.set(file.contentKey, own.digest);
-    return own.digest;
   }
 
   *#aclIds(paths: Iterable<Path>): Iterable<string> {
@@ -552,89 +426,4 @@ export class Remote {
       if (ids !== undefined) yield ids;
     }
   }
-
-  /** An entry of the view as the tree has it: with ACLs in place of their ids. */
-  #withAcl<T extends RemoteEntry>(entry: T): T {
-    if (entry.aclIds === undefined) return entry;
-    const { aclIds, ...rest } = entry;
-    const acl = this.#rules.textOf(aclIds);
-    return (acl === undefined ? rest : { ...rest, acl }) as T;
-  }
-
-  /** Takes one path over into the tree; true when its entry is another now. */
-  #take(path: Path, results: ReadonlyMap<string, StageResult>, nowMs: number): boolean {
-    const before = this.#tree.get(path);
-    const shown = this.#view.entries.get(path);
-    const entry = shown === undefined ? undefined : this.#withAcl(shown);
-    const problem = this.#view.problems.get(path)?.message;
-    if (entry?.type !== 'file') this.#unfinished.delete(path);
-    const refusal = entry?.type === 'special' ? this.#o.abilities.specialRefusal(entry.kind) : undefined;
-    if (entry === undefined || refusal !== undefined) {
-      this.#setProblem(path, refusal ?? problem);
-      // What is broken keeps its last good content; what is gone goes.
-      if (before !== undefined && entry === undefined && this.#isBroken(path)) {
-        this.#lastGood.add(path);
-        return false;
-      }
-      this.#lastGood.delete(path);
-      return this.#tree.delete(path);
-    }
-    this.#lastGood.delete(path);
-    if (entry.type !== 'file') {
-      this.#setProblem(path, undefined);
-      this.#tree.set(path, entry);
-      return before === undefined || !sameFields(before, entry);
-    }
-    return this.#takeFile(path, entry, before, results.get(entry.contentKey), nowMs);
-  }
-
-  /** Whether the volume's entry at a path, or one above it, cannot be shown. */
-  #isBroken(path: Path): boolean {
-    for (let at: Path | undefined = path; at !== undefined; at = parentOf(at))
-      if (this.#view.problems.has(at)) return true;
-    return false;
-  }
-
-  #takeFile(
-    path: Path,
-    entry: RemoteFile,
-    before: AncestorEntry | undefined,
-    result: StageResult | undefined,
-    nowMs: number,
-  ): boolean {
-    if (result !== undefined && 'staged' in result) this.#digests.set(entry.contentKey, result.staged.digest);
-    const digest = this.#digestOf(entry);
-    const emptied = this.#holds.isEmptied(entry.ino);
-    if (emptied || digest === undefined) {
-      const missing = result !== undefined && 'missing' in result;
-      const dueMs = this.#unfinished.get(path)?.dueMs ?? nowMs + UNFINISHED_MS;
-      if (emptied || missing) this.#unfinished.set(path, { dueMs, ino: entry.ino, missing });
-      const bad = result !== undefined && 'bad' in result ? result.bad : undefined;
-      this.#setProblem(
-        path,
-        bad ?? (missing ? 'unfinished: a block is missing in the store' : 'unfinished: being written'),
-      );
-      if (digest === undefined || before !== undefined) return false;
-    } else {
-      this.#unfinished.delete(path);
-      this.#setProblem(path, undefined);
-    }
-    // The spread comes last: with it first V8 gives each object a hidden class of its own.
-    const next: AncestorEntry = { digest, ...entry };
-    this.#tree.set(path, next);
-    return before === undefined || !sameFields(before, next);
-  }
-
-  #setProblem(path: Path, message: string | undefined): void {
-    if (this.#problems.get(path) === message) return;
-    if (message === undefined) {
-      this.#problems.delete(path);
-      log('info', 'problem solved', { path });
-    } else {
-      this.#problems.set(path, message);
-      log('warn', 'problem', { path, reason: message });
-    }
-  }
 }
-
-const EMPTY_DIGEST = digestOf(new Uint8Array(0));

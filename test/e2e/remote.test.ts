@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { findAbilities } from '../../src/agent/abilities.ts';
 import { systemClock } from '../../src/agent/clock.ts';
+import { UnavailableError } from '../../src/agent/error.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { layoutOf } from '../../src/agent/layout.ts';
 import { Remote } from '../../src/agent/remote.ts';
@@ -87,5 +88,31 @@ describe('Remote', () => {
     await remote.advance();
     expect(remote.tree.get('g')).to.include({ digest: ours.digest });
     expect(asked).to.deep.equal([]);
+  });
+
+  it('forgets nothing of a change when the store is away while the ACL of a file is read', async () => {
+    await volume.push(volume.make('h', file('h')));
+    const { ino } = volume.at('h');
+    const key = volume.volume.keyOf({ kind: 'attr', ino });
+    const attr = decodeAttr((await volume.store.get([key])).kvs[0]?.value ?? new Uint8Array());
+    const value = encodeAttr({ ...attr, mode: 0o600, accessAcl: 7 });
+    await volume.store.commit({ compares: [], ops: [{ type: 'put', key, value }] });
+    await remote.list();
+    const get = volume.store.get.bind(volume.store);
+    const rule = volume.volume.keyOf({ kind: 'aclRule', id: 7 });
+    volume.store.get = async (keys, options) => {
+      if (!keys.includes(rule)) return get(keys, options);
+      volume.store.get = get;
+      throw new UnavailableError('made up');
+    };
+    const error = await remote.advance().then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    expect(error).to.be.instanceOf(UnavailableError);
+    expect(remote.tree.get('h')).to.equal(undefined);
+    const advanced = await remote.advance();
+    expect('changed' in advanced ? [...advanced.changed] : []).to.include('h');
+    expect(remote.tree.get('h')).to.include({ digest: file('h').digest, mode: 0o600 });
   });
 });
