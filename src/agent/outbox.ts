@@ -80,6 +80,8 @@ export class Outbox {
   #pusher: Pusher | undefined;
   #push: Promise<void> | undefined;
   #pushFailures = 0;
+  /** Why the last push failed, as it was said: an hour without etcd says it once. */
+  #saidFailure: string | undefined;
   /** Changes that did not get in since one did. */
   #lostInARow = 0;
   #pushAfterMs = 0;
@@ -187,6 +189,7 @@ export class Outbox {
       .then(
         () => {
           this.#pushFailures = 0;
+          this.#saidFailure = undefined;
         },
         (error: unknown) => this.#pushFailed(error),
       )
@@ -251,7 +254,9 @@ export class Outbox {
       Math.min(PUSH_PAUSE_MAX_MS, PUSH_PAUSE_MS * 2 ** this.#pushFailures) * (0.5 + clock.random());
     this.#pushFailures += 1;
     this.#pushAfterMs = clock.monotonicMs() + (error instanceof LimitError ? REFUSED_RETRY_MS : pauseMs);
-    log('warn', 'push failed', { reason: error instanceof Error ? error.message : String(error) });
+    const reason = error instanceof Error ? error.message : String(error);
+    if (reason !== this.#saidFailure) log('warn', 'push failed', { reason });
+    this.#saidFailure = reason;
   }
 
   /**
