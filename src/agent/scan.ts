@@ -479,7 +479,9 @@ export class Scanner {
       const isOld = this.#keepTime.ageMs(name, stat.ctimeNs, clock.monotonicMs()) >= keepMs;
       if (sameSignature(known, stat)) {
         this.#reader.settling.forget(`kept:${name}`);
-        if (isOld && this.#reader.hasWriter(at) !== true) look.kept.set(name, null);
+        // What was found in it may wait for a store that is away.
+        const isDone = isOld && !state.found.kept.has(name);
+        if (isDone && this.#reader.hasWriter(at) !== true) look.kept.set(name, null);
         continue;
       }
       if (this.#top.inodes.has(stat.ino)) continue;

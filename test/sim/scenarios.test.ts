@@ -238,4 +238,45 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(stage.mount.text('d/new')).to.include('pod');
   });
+
+  it('a late edit that is found while the store is away waits for it, however long it is kept otherwise', async () => {
+    const { pod, local } = stage.addPod({ keepMs: 10_000 });
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const held = local.open('d/file', { append: true });
+    for (let n = 0; n < 2; n += 1) {
+      write(stage.remote, 'd/file');
+      await stage.pass(1_000);
+    }
+    stage.weather.isDown = true;
+    pod.agent?.kill();
+    pod.start();
+    await stage.pass(1_000);
+    held.write(stage.history.line('pod', 'd/file'), 0);
+    held.close();
+    await stage.pass(60_000);
+    stage.weather.isDown = false;
+    await expectAgreement(stage);
+  });
+
+  it('a file found in the old tree and another one put at its name before it is taken over are both kept', async () => {
+    const { pod, local } = stage.addPod({ minIntervalMs: 3_000 });
+    stage.mount.mkdir('d');
+    pod.start();
+    await stage.pass(3_500);
+    // The next flip has to wait from here on.
+    write(stage.remote, 'd/other');
+    await stage.pass(600);
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    const site = new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path));
+    write(new RecordedSite(site, stage.history, stage.trace), 'd/new');
+    await stage.pass(700);
+    expect(pod.fs.readlink('test', pod.layout.data)).to.equal(active);
+    write(local, 'd/new');
+    await expectAgreement(stage);
+    expect(stage.mount.text('d/new')).to.include('pod');
+  });
 });
