@@ -55,10 +55,15 @@ export interface Prepared {
 /** Publishes into the trees of one directory. */
 export class Publisher {
   readonly #o: Options;
-  #lastFlipMs = -Infinity;
+  #lastFlipMs: number;
 
   constructor(options: Options) {
     this.#o = options;
+    const { fs, layout, clock } = options;
+    // An agent that was killed may have flipped just now: readers are still in the tree that it replaced.
+    const data = fs.lstat('look at data', layout.data);
+    const sinceMs = data === undefined ? Infinity : Number((clock.nowNs() - data.ctimeNs) / 1_000_000n);
+    this.#lastFlipMs = clock.monotonicMs() - Math.max(0, sinceMs);
   }
 
   /** Since the last flip; milliseconds. */

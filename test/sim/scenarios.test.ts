@@ -279,4 +279,20 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(stage.mount.text('d/new')).to.include('pod');
   });
+
+  it('an agent that was killed right after a flip leaves the tree that it replaced alone when it starts again', async () => {
+    const { pod } = stage.addPod();
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const active = (): string | undefined => pod.fs.readlink('test', pod.layout.data);
+    const before = active();
+    write(stage.remote, 'd/file');
+    for (let step = 0; step < 10_000 && active() === before; step += 1) await stage.pass(0.05);
+    pod.agent?.kill();
+    write(stage.remote, 'd/file');
+    pod.start();
+    await expectAgreement(stage);
+  });
 });

@@ -278,6 +278,8 @@ export class ServedDirectory {
       if (record === null && port.lstat('release', at) !== undefined) port.unlink('release', at);
     }
     this.local.absorb(look);
+    // What lost is told; nothing is left to be done about it.
+    for (const loser of [...this.local.losers]) this.local.dropLoser(loser, true);
     const tops = [...look.edits.keys()].filter((path) => !path.includes('/') && !this.#excluded(path));
     const missing = tops.filter((name) => {
       const stat = port.lstat('look top', layout.top(name));
