@@ -1,4 +1,4 @@
-/** `npm run test:sim`: the simulation alone. `--seeds N` runs N of them, `--seed S` from S on, `--profile rough|wild` with more going on. */
+/** `npm run test:sim`: the simulation alone. `--seeds N` runs N of them, `--seed S` from S on, `--profile NAME` with more going on (test/sim/simulation.ts). */
 
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';

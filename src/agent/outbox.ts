@@ -162,7 +162,8 @@ export class Outbox {
 
   /** Starts a push when something is due; returns when to try again otherwise (milliseconds). */
   start(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
-    if (this.#push !== undefined) return Infinity;
+    // What answers while the watch is down may be a backup, in which a push would be lost: news of the store wakes the loop.
+    if (this.#push !== undefined || !connection.remote.isVerified) return Infinity;
     const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
     const due = this.#withOwners(this.#withoutHalfWritten(this.#withKept(changes)), connection.remote);
     const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
@@ -177,7 +178,7 @@ export class Outbox {
    * to try again if it is too early (milliseconds).
    */
   startMoves(moves: readonly Move[], connection: Connection, signal: AbortSignal): number {
-    if (this.#push !== undefined) return Infinity;
+    if (this.#push !== undefined || !connection.remote.isVerified) return Infinity;
     const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
     if (leftMs > 0) return leftMs;
     this.#run(this.#pushMoves(moves, connection, signal));

@@ -208,6 +208,11 @@ export class Remote {
     return this.#verifier.anchor;
   }
 
+  /** Whether the store is known to be the one that was followed: not while nothing is heard of it. */
+  get isVerified(): boolean {
+    return this.#verifier.isDone;
+  }
+
   /**
    * Whether the store has the history that was followed: asked once after each start, listing and reconnect. Returns what
    * trips; while it does, nothing that came meanwhile counts. Throws what the store throws.

@@ -27,6 +27,11 @@ export class Verifier {
     this.#onSuspect = onSuspect;
   }
 
+  /** Whether nothing is left to verify. */
+  get isDone(): boolean {
+    return this.#unverified === undefined;
+  }
+
   /** The newest key that was taken in. */
   get anchor(): Anchor | undefined {
     return this.#newest.anchor;

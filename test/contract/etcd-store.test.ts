@@ -20,6 +20,21 @@ describe('the store on etcd', () => {
       async compact(revision) {
         await client.kv.compact({ revision: String(revision), physical: true });
       },
+      async backUp() {
+        await server.kill();
+        const backup = await server.save();
+        await server.start();
+        return async () => {
+          await server.kill();
+          await server.restore(backup);
+          await server.start();
+        };
+      },
+      async wipe() {
+        await server.kill();
+        await server.wipe();
+        await server.start();
+      },
       async close() {
         client.close();
         await store.close();
@@ -38,6 +53,11 @@ describe('the store in memory', () => {
     return {
       store,
       compact: async (revision) => etcd.compact(revision),
+      async backUp() {
+        const backup = etcd.save();
+        return async () => etcd.restore(backup);
+      },
+      wipe: async () => etcd.restore(),
       async close() {
         clearInterval(timer);
         await store.close();

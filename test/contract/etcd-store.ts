@@ -11,6 +11,10 @@ export interface StoreSubject {
   readonly store: LeaseStore;
   /** Compacts the store up to a revision. */
   compact(revision: bigint): Promise<void>;
+  /** Takes a backup of all data; returns how to put it in the place of what is there. */
+  backUp(): Promise<() => Promise<void>>;
+  /** Puts an empty server in the place of this one. */
+  wipe(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -426,6 +430,31 @@ export function describeStore(open: (context: Mocha.Context) => Promise<StoreSub
     expect(after.clusterId).to.equal(before.clusterId);
     expect(after.clusterId).to.match(/^\d+$/);
     expect([before.revision < revision, after.revision]).to.deep.equal([true, revision]);
+  });
+
+  // Last, because nothing is left of what was there.
+  it('is as a backup was once that is restored, and goes on from there; a wiped one begins anew', async () => {
+    const old = await mustCommit([put('a', 'old'), put('b', 'same')]);
+    const restore = await subject.backUp();
+    await mustCommit([put('a', 'new'), put('c')]);
+    await restore();
+    const { revision, kvs } = await read(all());
+    expect(revision).to.equal(old);
+    expect(kvs.map((kv) => [kv.key, text(kv.value), kv.modRevision])).to.deep.equal([
+      [key('a'), 'old', old],
+      [key('b'), 'same', old],
+    ]);
+    // A compare cannot tell one history from the other.
+    expect(await mustCommit([put('b', 'again')], [{ key: key('b'), modRevision: old }])).to.equal(old + 1n);
+    await subject.wipe();
+    const status = await store.status();
+    expect(status.revision).to.equal(1n);
+    expect((await read(all())).kvs).to.deep.equal([]);
+    await expectError(
+      store.snapshot([all()], () => undefined, { revision: old }),
+      'ERR_UNAVAILABLE',
+    );
+    expect(await mustCommit([put('a')])).to.equal(2n);
   });
 }
 

@@ -1,34 +1,63 @@
 /** What goes wrong in a run, and when, from the seed. */
 
+import { readStatus } from '../../src/agent/status.ts';
 import type { Random } from '../support/random.ts';
+import type { SavedEtcd } from '../support/memory-etcd.ts';
 import { FINE } from './network.ts';
-import type { Pod, World } from './pod.ts';
+import type { Pod } from './pod.ts';
+import type { Stage } from './stage.ts';
+
+/** One kind of fault. */
+export type Fault = (typeof NETWORK_AND_KILLS)[number] | (typeof OTHER_STORES)[number];
+
+/** A store that is away or slow, cut and compacted watches, lost answers; agents that are killed or told to end. */
+export const NETWORK_AND_KILLS = [
+  'away',
+  'cut',
+  'compact',
+  'slow',
+  'lose answers',
+  'fine',
+  'kill',
+  'kill at a call',
+  'terminate',
+] as const;
+
+/** Another store in the place of the right one, for a while: empty, restored from a backup (as it was, or written since), of another volume. */
+export const OTHER_STORES = ['wipe', 'restore', 'restore and write', 'replace', 'init container'] as const;
+
+/** How long a store is away or another one, at most; milliseconds. */
+const AWAY_MS = 8_000;
 
 export class Faults {
-  readonly #world: World;
-  readonly #pods: readonly Pod[];
+  readonly #stage: Stage;
   readonly #random: Random;
+  readonly #kinds: readonly Fault[];
   #isOver = false;
+  #backup: SavedEtcd | undefined;
 
-  constructor(world: World, pods: readonly Pod[], random: Random) {
-    this.#world = world;
-    this.#pods = pods;
+  constructor(stage: Stage, random: Random, kinds: readonly Fault[]) {
+    this.#stage = stage;
     this.#random = random;
+    this.#kinds = kinds;
   }
 
   start(): void {
+    if (this.#kinds.includes('restore'))
+      this.#stage.scheduler.after(2_000, () => (this.#backup ??= this.#stage.etcd.save()));
     this.#next();
   }
 
   /** Whatever was wrong is well again. */
   end(): void {
     this.#isOver = true;
-    Object.assign(this.#world.weather, FINE);
-    for (const { agent } of this.#pods) if (agent !== undefined) agent.killAt = Infinity;
+    this.#stage.bringStoreBack();
+    Object.assign(this.#stage.weather, FINE);
+    for (const { agent } of this.#stage.pods) if (agent !== undefined) agent.killAt = Infinity;
   }
 
   #next(): void {
-    this.#world.scheduler.after(this.#random.next() * 6_000, () => {
+    this.#stage.scheduler.after(this.#random.next() * 6_000, () => {
       if (this.#isOver) return;
       this.#strike();
       this.#next();
@@ -36,67 +65,132 @@ export class Faults {
   }
 
   #note(what: string): void {
-    this.#world.trace.note('fault', what);
+    this.#stage.trace.note('fault', what);
   }
 
   #strike(): void {
-    const { weather, etcd, scheduler } = this.#world;
     const random = this.#random;
-    const pod = random.pick(this.#pods);
-    switch (random.below(9)) {
-      case 0:
+    const pod = random.pick(this.#stage.pods);
+    const kind = random.pick(this.#kinds);
+    switch (kind) {
+      case 'kill':
+        pod.agent?.kill();
+        this.#startLater(pod);
+        break;
+      case 'kill at a call': {
+        // Soon, at a call that it may be in the middle of something with.
+        const { agent } = pod;
+        if (agent === undefined) break;
+        agent.killAt = agent.calls + 1 + random.below(60);
+        this.#stage.scheduler.after(8_000, () => this.#startLater(pod));
+        break;
+      }
+      case 'terminate':
+        pod.agent?.terminate();
+        this.#startLater(pod);
+        break;
+      case 'init container':
+        pod.agent?.kill();
+        pod.start(Infinity, { once: true, allowStale: true, timeoutMs: 20_000 });
+        this.#startLater(pod);
+        break;
+      case 'wipe':
+      case 'restore':
+      case 'restore and write':
+      case 'replace':
+        this.#replaceStore(kind);
+        break;
+      default:
+        this.#strikeNetwork(kind, pod);
+    }
+  }
+
+  #strikeNetwork(kind: (typeof NETWORK_AND_KILLS)[number], pod: Pod): void {
+    const { weather, etcd, scheduler } = this.#stage;
+    const random = this.#random;
+    switch (kind) {
+      case 'away':
+        if (this.#stage.isForeign) break;
         this.#note('the store is away');
         weather.isDown = true;
-        for (const one of this.#pods) one.agent?.cutWatch();
-        scheduler.after(random.next() * 8_000, () => {
+        for (const one of this.#stage.pods) one.agent?.cutWatch();
+        scheduler.after(random.next() * AWAY_MS, () => {
           if (this.#isOver) return;
           weather.isDown = false;
           this.#note('the store is back');
         });
         break;
-      case 1:
+      case 'cut':
         this.#note(`watch of ${pod.name} cut`);
         pod.agent?.cutWatch();
         break;
-      case 2:
+      case 'compact':
         this.#note(`compacted at ${etcd.revision}`);
         etcd.compact(etcd.revision);
         break;
-      case 3:
+      case 'slow':
         weather.latencyMs = 1 + random.next() * 300;
         this.#note(`latency ${weather.latencyMs.toFixed(0)} ms`);
         break;
-      case 4:
+      case 'lose answers':
         weather.lostAnswer = random.next() * 0.3;
         weather.lateRequest = random.next() * 0.1;
         this.#note('answers are lost');
         break;
-      case 5:
+      default:
         Object.assign(weather, { ...FINE, isDown: weather.isDown });
         this.#note('the network is fine');
-        break;
-      case 6:
-        pod.agent?.kill();
-        this.#startLater(pod);
-        break;
-      case 7: {
-        // Soon, at a call that it may be in the middle of something with.
-        const { agent } = pod;
-        if (agent === undefined) break;
-        agent.killAt = agent.calls + 1 + random.below(60);
-        scheduler.after(8_000, () => this.#startLater(pod));
-        break;
-      }
-      default:
-        pod.agent?.terminate();
-        this.#startLater(pod);
     }
   }
 
+  /** As people do it: the server goes, another one comes up with its address, and somebody notices. */
+  #replaceStore(kind: 'wipe' | 'restore' | 'restore and write' | 'replace'): void {
+    const stage = this.#stage;
+    const random = this.#random;
+    this.#backup ??= stage.etcd.save();
+    const backup = this.#backup;
+    // One that has seen nothing newer than the backup, or nothing at all, cannot tell it from the right store.
+    const isTold = (pod: Pod): boolean => publishedRevision(pod) > backup.revision;
+    if (stage.isForeign || stage.weather.isDown || !stage.pods.every(isTold)) return;
+    this.#note(`another store: ${kind}`);
+    // A member that is restored may keep the id of its cluster or not.
+    const clusterId = random.below(2) === 0 ? stage.etcd.clusterId : `${stage.etcd.clusterId}1`;
+    const lines = random.below(40);
+    const foreignMs = 6_000 + random.next() * AWAY_MS;
+    this.#goAway(1_000, () => {
+      if (kind === 'wipe') stage.replaceStore(undefined, clusterId);
+      else if (kind === 'replace') stage.replaceStore(stage.otherVolume, `${stage.etcd.clusterId}2`);
+      else stage.replaceStore(backup, clusterId);
+      if (kind === 'restore and write') for (let n = 0; n < lines; n += 1) stage.stranger(n);
+      stage.scheduler.after(foreignMs, () => {
+        if (this.#isOver) return;
+        this.#goAway(500, () => {
+          stage.bringStoreBack();
+          this.#note('the right store is back');
+        });
+      });
+    });
+  }
+
+  #goAway(ms: number, next: () => void): void {
+    const { weather, scheduler, pods } = this.#stage;
+    weather.isDown = true;
+    for (const { agent } of pods) agent?.cutWatch();
+    scheduler.after(ms, () => {
+      if (this.#isOver) return;
+      weather.isDown = false;
+      next();
+    });
+  }
+
   #startLater(pod: Pod): void {
-    this.#world.scheduler.after(this.#random.next() * 5_000, () => {
+    this.#stage.scheduler.after(this.#random.next() * 5_000, () => {
       if (this.#isOver || pod.agent !== undefined) return;
       pod.start();
     });
   }
+}
+
+function publishedRevision(pod: Pod): bigint {
+  return BigInt(readStatus(pod.fs, pod.layout)?.publishedRevision ?? '0');
 }

@@ -1,11 +1,12 @@
 /** One machine with a served directory, and the agent on it: a process that starts, ends, and is killed at any call. */
 
-import { ConfigError } from '../../src/agent/error.ts';
+import { ConfigError, VolumeError } from '../../src/agent/error.ts';
 import { layoutOf, type Layout } from '../../src/agent/layout.ts';
 import type { Clock, FsPort, Ports, WatchPort } from '../../src/agent/ports.ts';
 import { run } from '../../src/agent/run.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
+import type { Path } from '../../src/reconcile/entry.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
 import type { MemoryEtcd } from '../support/memory-etcd.ts';
 import { READS } from '../support/fs-calls.ts';
@@ -78,6 +79,8 @@ export class Pod {
   offsetNs = 0n;
   /** Whether local programs work here. */
   hasPrograms = true;
+  /** When local programs were last at which paths of DIR. */
+  readonly edited = new Map<Path, number>();
   /** The process, if one runs. */
   agent: AgentProcess | undefined;
 
@@ -118,12 +121,12 @@ export class Pod {
   }
 
   /** Starts the agent; it is killed before its `killAt`th call that changes something. */
-  start(killAt = Infinity): AgentProcess {
+  start(killAt = Infinity, options: Partial<RunOptions> = {}): AgentProcess {
     const agent = new AgentProcess(
       this,
       this.#world,
       this.#random,
-      this.#options,
+      { ...this.#options, ...options },
       killAt,
       (ms, signal, isDead) => this.#sleep(ms, signal, isDead),
     );
@@ -133,7 +136,14 @@ export class Pod {
       killAt === Infinity ? 'start' : `start, to be killed at call ${killAt}`,
     );
     void agent.run();
+    for (const validator of this.#world.validators) validator.onStart?.(this, agent);
     return agent;
+  }
+
+  /** A local program was at a path. */
+  edit(path: ByteString): void {
+    this.edited.set(path.slice(ROOT.length + 1), this.#world.scheduler.nowMs);
+    this.changed(path);
   }
 
   /** Hints about a change at a path by any program: late, and not every time. */
@@ -203,6 +213,11 @@ export class AgentProcess {
     return this.#calls;
   }
 
+  /** An init container. */
+  get isOnce(): boolean {
+    return this.#options.once === true;
+  }
+
   async run(): Promise<void> {
     const { name } = this.#pod;
     const options: RunOptions = { ...DEFAULTS, agentId: name, ...this.#options };
@@ -212,10 +227,12 @@ export class AgentProcess {
       );
       if (this.isDead) return;
       this.#world.trace.note(name, `ended with ${exitCode}: ${sentence}`);
+      for (const validator of this.#world.validators) validator.onEnd?.(this.#pod, this, exitCode);
     } catch (error) {
       if (this.isDead) return;
       this.#world.trace.note(name, `ended: ${String(error)}`);
-      if (!(error instanceof ConfigError))
+      // An init container says so when there is no volume.
+      if (!(error instanceof ConfigError) && !(this.isOnce && error instanceof VolumeError))
         this.#world.fail(
           'G11',
           `${name} ended by itself: ${error instanceof Error ? (error.stack ?? '') : ''}`,

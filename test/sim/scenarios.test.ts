@@ -295,4 +295,25 @@ describe('what the simulation has found', () => {
     pod.start();
     await expectAgreement(stage);
   });
+
+  it('an edit that settles while the watch is down does not go to a backup that came up meanwhile', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    pod.start();
+    await stage.pass(3_000);
+    const backup = stage.etcd.save();
+    write(stage.remote, 'later');
+    await stage.pass(3_000);
+    stage.weather.isDown = true;
+    pod.agent?.cutWatch();
+    await stage.pass(5_000);
+    stage.replaceStore(backup);
+    write(local, 'd/edit');
+    await stage.pass(250);
+    stage.weather.isDown = false;
+    await stage.pass(10_000);
+    stage.bringStoreBack();
+    await expectAgreement(stage);
+    expect(stage.mount.list('d')).to.include('edit');
+  });
 });

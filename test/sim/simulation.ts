@@ -1,7 +1,7 @@
 /** One run: agents, a mount and local programs, with faults, all from one seed; then rest, and what must be true. */
 
 import { Actor } from './actor.ts';
-import { Faults } from './faults.ts';
+import { Faults, NETWORK_AND_KILLS, OTHER_STORES, type Fault } from './faults.ts';
 import type { Pod } from './pod.ts';
 import { AT_THE_TOP, DANGERS, EDITS, LINKS, SETS, type Weighted } from './programs.ts';
 import { SET_DIRECTORIES } from './sets.ts';
@@ -26,10 +26,10 @@ const REST_MS = 240_000;
 const LATE_MS = 20_000;
 const STILL_MS = 45_000;
 /**
- * How much happens. `calm`: writers that give each other time. `rough`: twice as much, hints that are lost, and steps of local programs between
+ * How much happens. `calm`: writers that give each other time. `stores`: so, and the store is wiped, restored or replaced. `rough`: twice as much, hints that are lost, and steps of local programs between
  * any two calls of an agent. `wild`: so, and programs also make, move and remove names at the top of DIR, and make links.
  */
-export type Profile = 'calm' | 'rough' | 'wild';
+export type Profile = 'calm' | 'stores' | 'rough' | 'wild';
 
 interface Pace {
   /** How likely it is that a local program's step comes before a call of an agent. */
@@ -43,18 +43,32 @@ interface Pace {
   readonly mounted: Weighted;
   /** How likely it is that no program works on one of several pods: everything it shows is then one revision of the volume. */
   readonly observers: number;
+  readonly faults: readonly Fault[];
 }
 
+/** What the profiles with one kind of fault of their own have in common. */
+const CALM: Pace = {
+  between: 0,
+  lostHints: 0,
+  pauseMs: 3_000,
+  programs: [...EDITS, ...SETS],
+  mounted: [...EDITS, ...SETS, ...DANGERS],
+  observers: 0.5,
+  faults: NETWORK_AND_KILLS,
+};
+
 const PACES: Readonly<Record<Profile, Pace>> = {
-  calm: {
-    between: 0,
-    lostHints: 0,
-    pauseMs: 3_000,
-    programs: [...EDITS, ...SETS],
-    mounted: [...EDITS, ...SETS, ...DANGERS],
-    observers: 0.5,
+  calm: CALM,
+  stores: { ...CALM, faults: [...OTHER_STORES, ...OTHER_STORES, ...NETWORK_AND_KILLS] },
+  rough: {
+    between: 0.004,
+    lostHints: 0.1,
+    pauseMs: 1_500,
+    programs: EDITS,
+    mounted: EDITS,
+    observers: 0,
+    faults: NETWORK_AND_KILLS,
   },
-  rough: { between: 0.004, lostHints: 0.1, pauseMs: 1_500, programs: EDITS, mounted: EDITS, observers: 0 },
   wild: {
     between: 0.004,
     lostHints: 0.1,
@@ -62,6 +76,7 @@ const PACES: Readonly<Record<Profile, Pace>> = {
     programs: [...EDITS, ...AT_THE_TOP, ...LINKS],
     mounted: EDITS,
     observers: 0,
+    faults: NETWORK_AND_KILLS,
   },
 };
 
@@ -93,7 +108,7 @@ class Simulation {
     const { between, lostHints, pauseMs, programs } = this.#pace;
     stage.lostHints = lostHints;
     const actors = new Map<Pod, Actor>();
-    const { mounted: onMount, observers } = this.#pace;
+    const { mounted: onMount, observers, faults: kinds } = this.#pace;
     const hasSets = programs.some((one) => SETS.includes(one));
     for (const dir of [...TOP_DIRECTORIES, ...(hasSets ? SET_DIRECTORIES : [])]) stage.mount.mkdir(dir);
     if (hasSets) stage.owners.push(stage.mount.name);
@@ -114,7 +129,7 @@ class Simulation {
       if (random.next() < between) actors.get(pod)?.step();
     };
     const mounted = new Actor(stage.remote, scheduler, trace, stage.fork(), onMount, pauseMs);
-    const faults = new Faults(stage, stage.pods, stage.fork());
+    const faults = new Faults(stage, stage.fork(), kinds);
     for (const actor of [...actors.values(), mounted]) actor.start();
     faults.start();
     await scheduler.pass(BUSY_MS, () => this.#hasFailed);
@@ -141,6 +156,7 @@ class Simulation {
     await stage.pass(LATE_MS);
     for (const lost of stage.lost()) stage.fail('G2', lost);
     if (this.#hasFailed) return;
+    stage.rest();
     await this.#checkStillness('left alone');
     if (this.#hasFailed) return;
     for (const pod of stage.pods) {

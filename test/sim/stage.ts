@@ -1,12 +1,14 @@
 /** A volume in an etcd in memory, a mount of it, and pods beside it, all in the virtual time of one scheduler. */
 
 import { loadCodecs } from '../../src/agent/codecs.ts';
+import { codeOf } from '../../src/agent/error.ts';
 import { configureLog } from '../../src/agent/log.ts';
 import type { Clock } from '../../src/agent/ports.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import { format } from '../../src/agent/verbs/format.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
-import { MemoryEtcd } from '../support/memory-etcd.ts';
+import { fsError } from '../support/fs-error.ts';
+import { MemoryEtcd, type SavedEtcd } from '../support/memory-etcd.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import { Random } from '../support/random.ts';
 import { describeRevision } from './describe-revision.ts';
@@ -15,7 +17,8 @@ import { Archive } from './archive.ts';
 import { Commits } from './commits.ts';
 import { Contained } from './contained.ts';
 import { History, RecordedSite } from './history.ts';
-import { MountSite } from './mount.ts';
+import { LastGood } from './last-good.ts';
+import { MountSite, type Keys } from './mount.ts';
 import { FINE, type Weather } from './network.ts';
 import { Pod, ROOT, START_NS, URL, type World } from './pod.ts';
 import { Scheduler } from './scheduler.ts';
@@ -32,9 +35,16 @@ export interface Failure {
   readonly what: string;
 }
 
+function writeForeign(site: MountSite, path: string, text: string): void {
+  const file = site.open(path, { create: true, truncate: true });
+  file.write(`${text}\n`, 0);
+  file.close();
+}
+
 export class Stage implements World {
   readonly archive = new Archive();
   readonly validators: readonly Validator[];
+  readonly lastGood: LastGood;
   /** Who writes sets of files that belong together. */
   readonly owners: string[] = [];
   readonly scheduler = new Scheduler();
@@ -49,29 +59,46 @@ export class Stage implements World {
   readonly remote: RecordedSite;
   readonly random: Random;
   lostHints = 0;
+  /** The right store, while another one is in its place. */
+  #right: SavedEtcd | undefined;
+  /** A store with another volume of the same name. */
+  otherVolume: SavedEtcd | undefined;
   between: (pod: Pod) => void = () => undefined;
 
   private constructor(seed: number) {
     this.random = new Random(seed);
     const address = parseMetaUrl(URL);
     const { prefix } = address;
-    this.mount = new MountSite('mount', this.etcd, prefix, () => this.#nowNs());
+    this.mount = new MountSite('mount', this.#rightStore(), prefix, () => this.#nowNs());
     this.remote = new RecordedSite(this.mount, this.history, this.trace);
     const fail: Fail = (guarantee, what) => this.fail(guarantee, what);
     const owners = (): readonly string[] => this.owners;
     const pods = (): readonly Pod[] => this.pods;
-    const revision = (): bigint => this.etcd.revision;
+    const revision = (): bigint => this.#right?.revision ?? this.etcd.revision;
     const nowMs = (): number => this.scheduler.nowMs;
     const { archive, mount } = this;
     const isAgent = (client: string): boolean => this.pods.some(({ name }) => name === client);
     this.validators = [
-      new WholeTrees({ archive, prefix, nowMs, revision, owners, fail }),
+      new WholeTrees({ archive, prefix, mount: mount.name, nowMs, revision, owners, fail }),
       new Commits({ prefix, keys: this.etcd, mount, isAgent, owners, fail }),
-      new Accounts({ archive, address, clock: this.#clock(), revision, fail }),
+      new Accounts({ archive, address, clock: this.#clock(), scheduler: this.scheduler, revision, fail }),
       new Contained(fail, pods),
     ];
+    this.lastGood = new LastGood({
+      scheduler: this.scheduler,
+      weather: this.weather,
+      pods,
+      volumeShown: () => volumeShown(new MountSite('archive', archive.at(revision()), prefix, () => 0n)),
+      isForeign: () => this.isForeign,
+      fail,
+    });
+    this.validators = [...this.validators, this.lastGood];
     this.etcd.listen((committed) => {
       this.trace.note('store', `${committed.revision}: ${describeRevision(committed.events, prefix)}`);
+      if (this.isForeign) {
+        this.lastGood.onRevision(committed);
+        return;
+      }
       archive.note(committed);
       for (const validator of this.validators) validator.onRevision?.(committed);
     });
@@ -87,12 +114,69 @@ export class Stage implements World {
       level: 'info',
       write: (line) => stage.trace.note(speaker.getStore() ?? '?', line.trimEnd()),
     });
-    await stage.#makeVolume(trashDays);
+    await stage.#makeVolume(stage.etcd, trashDays);
+    const other = new MemoryEtcd(() => 0);
+    await stage.#makeVolume(other, trashDays);
+    const site = new MountSite('other', other, parseMetaUrl(URL).prefix, () => START_NS);
+    for (const path of ['a', 'other']) writeForeign(site, path, 'of another volume');
+    stage.otherVolume = other.save();
     return stage;
   }
 
   #nowNs(): bigint {
     return START_NS + BigInt(Math.round(this.scheduler.nowUs)) * 1000n;
+  }
+
+  /** What the mount has of the store: nothing while another one is in its place. */
+  #rightStore(): Keys {
+    const there = (): MemoryEtcd => {
+      if (this.#right !== undefined) throw fsError('EIO', 'mount', '');
+      return this.etcd;
+    };
+    return {
+      get: (key) => there().get(key),
+      range: (range) => there().range(range),
+      commit: (txn, by) => there().commit(txn, by),
+    };
+  }
+
+  /** Puts another store in the place of the right one, `undefined` an empty one. Connections end as with any server that goes. */
+  replaceStore(other: SavedEtcd | undefined, clusterId?: string): void {
+    if (this.#right !== undefined) return;
+    this.lastGood.begin();
+    this.#right = this.etcd.save();
+    this.etcd.restore(other, clusterId);
+    this.#cutAll();
+  }
+
+  get isForeign(): boolean {
+    return this.#right !== undefined;
+  }
+
+  /** Somebody writes into another store that is in the place of the right one. */
+  stranger(n: number): void {
+    const site = new MountSite('stranger', this.etcd, parseMetaUrl(URL).prefix, () => this.#nowNs());
+    const path = ['a', 'd/a', 'e/stranger'][n % 3] ?? '';
+    try {
+      writeForeign(site, path, `by a stranger, ${n}`);
+    } catch (error) {
+      // What that store holds may have no such directory.
+      if (codeOf(error) === undefined) throw error;
+    }
+  }
+
+  /** The right one is back, as it was. */
+  bringStoreBack(): void {
+    const right = this.#right;
+    if (right === undefined) return;
+    this.lastGood.end();
+    this.#right = undefined;
+    this.etcd.restore(right);
+    this.#cutAll();
+  }
+
+  #cutAll(): void {
+    for (const { agent } of this.pods) agent?.cutWatch();
   }
 
   /** Of those who wait for nothing. */
@@ -106,10 +190,10 @@ export class Stage implements World {
     };
   }
 
-  async #makeVolume(trashDays: number): Promise<void> {
+  async #makeVolume(etcd: MemoryEtcd, trashDays: number): Promise<void> {
     const clock = this.#clock();
     const nowhere = { write: () => true, once: () => undefined };
-    const store = new MemoryStore(this.etcd, clock);
+    const store = new MemoryStore(etcd, clock);
     const context = { store, address: parseMetaUrl(URL), clock, out: nowhere, err: nowhere };
     await format(context, { name: 'sim', trashDays });
     await store.close();
@@ -124,7 +208,7 @@ export class Stage implements World {
   addPod(options: Partial<RunOptions> = {}): { readonly pod: Pod; readonly local: RecordedSite } {
     const pod = new Pod(`pod${this.pods.length}`, this, this.fork(), options);
     this.pods.push(pod);
-    const disk = new DiskSite(pod.name, pod.fs, ROOT, (path) => pod.changed(path));
+    const disk = new DiskSite(pod.name, pod.fs, ROOT, (path) => pod.edit(path));
     return { pod, local: new RecordedSite(disk, this.history, this.trace) };
   }
 
@@ -164,6 +248,11 @@ export class Stage implements World {
       for (const name of pod.fs.readdir('check', parked))
         yield Buffer.from(pod.fs.readFile(`${parked}/${name}`)).toString('latin1');
     }
+  }
+
+  /** Edits and faults have ended: what stops from now on is in the middle of nothing. */
+  rest(): void {
+    for (const validator of this.validators) validator.onRest?.();
   }
 
   /** Has everything judged that can only be judged when all rests. */

@@ -2,7 +2,7 @@
 
 import type { FsPort } from '../../src/agent/ports.ts';
 import type { CommittedRevision } from '../support/memory-etcd.ts';
-import type { Pod } from './pod.ts';
+import type { AgentProcess, Pod } from './pod.ts';
 
 /** All are called in virtual time, and change nothing. */
 export interface Validator {
@@ -13,6 +13,11 @@ export interface Validator {
   /** It has made it. */
   afterCall?(pod: Pod, call: keyof FsPort, args: readonly unknown[]): void;
   onKill?(pod: Pod): void;
+  onStart?(pod: Pod, agent: AgentProcess): void;
+  /** It ended by itself. */
+  onEnd?(pod: Pod, agent: AgentProcess, exitCode: number): void;
+  /** Edits and faults have ended. */
+  onRest?(): void;
   /** All agree and rest. */
   atRest?(): Promise<void> | void;
 }

@@ -1,6 +1,7 @@
 /** G1: whoever resolves `..data` once sees one whole revision, for as long as that tree is not recycled. */
 
 import type { FsPort } from '../../src/agent/ports.ts';
+import type { CommittedRevision } from '../support/memory-etcd.ts';
 import type { Archive } from './archive.ts';
 import { MountSite } from './mount.ts';
 import { ROOT, type Pod } from './pod.ts';
@@ -14,6 +15,8 @@ const LINGER_MS = 250;
 const UNFINISHED_MS = 4_000;
 /** The same for a name that vanished or a mode that is about to come. */
 const VANISHED_MS = 1_500;
+/** When a file that is cut to nothing and stays so is meant so. */
+const MEANT_MS = 10_000;
 const NAMES: ReadonlySet<keyof FsPort> = new Set(['rename', 'unlink', 'rmdir', 'link', 'symlink', 'mkdir']);
 
 interface Flip {
@@ -22,11 +25,15 @@ interface Flip {
   readonly old: string | undefined;
   /** What was read at the time may be of this revision or a newer one. */
   readonly revision: bigint;
+  /** What is shown since then, where no program works. */
+  readonly shown: Shown | undefined;
 }
 
 interface Needs {
   readonly archive: Archive;
   readonly prefix: string;
+  /** Name of the mount. */
+  readonly mount: string;
   readonly nowMs: () => number;
   /** Newest revision of the store. */
   readonly revision: () => bigint;
@@ -39,8 +46,8 @@ export class WholeTrees implements Validator {
   readonly #needs: Needs;
   readonly #flips = new Map<Pod, Flip>();
   readonly #shown = new Map<bigint, Shown>();
-  /** When each revision was made. */
-  readonly #times = new Map<bigint, number>();
+  /** When each revision was made, and by whom. */
+  readonly #made = new Map<bigint, { readonly atMs: number; readonly by: string }>();
 
   /** What is about to be replaced. */
   #old: string | undefined;
@@ -49,8 +56,8 @@ export class WholeTrees implements Validator {
     this.#needs = needs;
   }
 
-  onRevision({ revision }: { readonly revision: bigint }): void {
-    this.#times.set(revision, this.#needs.nowMs());
+  onRevision({ revision, by }: CommittedRevision): void {
+    this.#made.set(revision, { atMs: this.#needs.nowMs(), by });
   }
 
   beforeCall(pod: Pod, call: keyof FsPort, args: readonly unknown[]): void {
@@ -98,17 +105,32 @@ export class WholeTrees implements Validator {
   #flipped(pod: Pod): void {
     const { revision, nowMs } = this.#needs;
     const before = this.#flips.get(pod)?.revision ?? 0n;
-    const found = pod.hasPrograms ? revision() : this.#revisionOf(pod, before);
+    const shown = pod.hasPrograms ? undefined : diskShown(pod.fs);
+    const found = shown === undefined ? revision() : this.#revisionOf(pod, shown, before);
+    if (shown !== undefined) this.#checkFinished(pod, shown, found);
     this.#flips.set(pod, {
       atMs: nowMs(),
       old: this.#old === this.#active(pod) ? undefined : this.#old,
       revision: found,
+      shown,
     });
   }
 
+  /** No file that had a content is seen empty because a save on the mount is in the middle. */
+  #checkFinished(pod: Pod, shown: Shown, revision: bigint): void {
+    const before = this.#flips.get(pod)?.shown ?? new Map<string, string>();
+    for (const [path, text] of shown) {
+      if (!isEmpty(text) || isEmpty(before.get(path) ?? '""')) continue;
+      let since = revision;
+      while (since > 1n && isEmpty(this.#volumeAt(since - 1n).get(path) ?? '')) since -= 1n;
+      const made = this.#made.get(since);
+      if (made?.by === this.#needs.mount && this.#needs.nowMs() - made.atMs < MEANT_MS)
+        this.#needs.fail('G1', `${pod.name} shows ${path} as the save at ${since} had cut it`);
+    }
+  }
+
   /** Which revision a pod shows on which no program works. */
-  #revisionOf(pod: Pod, from: bigint): bigint {
-    const disk = diskShown(pod.fs);
+  #revisionOf(pod: Pod, disk: Shown, from: bigint): bigint {
     let nearest: string[] | undefined;
     for (let at = this.#needs.revision(); at >= from && at > 0n; at -= 1n) {
       const wrong = differences(disk, this.#volumeAt(at)).filter(
@@ -140,16 +162,20 @@ export class WholeTrees implements Validator {
   #isUnfinished(line: string, disk: Shown, at: bigint): boolean {
     const path = line.slice(0, line.indexOf(': '));
     const [here, there] = [disk.get(path), this.#volumeAt(at).get(path)];
-    const isEmpty = there?.endsWith(' ""') === true;
-    if (there !== undefined && !isEmpty && !there.startsWith('file 600 ')) return false;
-    const since = this.#needs.nowMs() - (isEmpty ? UNFINISHED_MS : VANISHED_MS);
+    const isCut = isEmpty(there ?? '');
+    if (there !== undefined && !isCut && !there.startsWith('file 600 ')) return false;
+    const since = this.#needs.nowMs() - (isCut ? UNFINISHED_MS : VANISHED_MS);
     let isLate = false;
     for (let before = at - 1n; before > 0n && !isLate; before -= 1n) {
       if (this.#volumeAt(before).get(path) === here) return true;
-      isLate = (this.#times.get(before) ?? 0) < since;
+      isLate = (this.#made.get(before)?.atMs ?? 0) < since;
     }
     return false;
   }
+}
+
+function isEmpty(shown: string): boolean {
+  return shown.endsWith('""');
 }
 
 function isVisible(path: string): boolean {

@@ -1,6 +1,6 @@
 /** An etcd in memory: all revisions of all keys, transactions, watches, compaction, leases. */
 
-import { CompactedError, LeaseGoneError, LimitError } from '../../src/agent/error.ts';
+import { CompactedError, LeaseGoneError, LimitError, UnavailableError } from '../../src/agent/error.ts';
 import { txnRequest } from '../../src/agent/etcd-wire.ts';
 import type { CommitResult } from '../../src/agent/ports.ts';
 import type { ByteString, Compare, KeyRange, Kv, StoreEvent, StoreTransaction } from '../../src/codec/kv.ts';
@@ -77,8 +77,9 @@ export class MemoryEtcd {
     return () => this.#listeners.delete(listener);
   }
 
-  /** Throws what a read at a revision throws when it is gone. */
+  /** Throws what a read at a revision throws when it is gone or to come. */
   assertThere(revision: bigint): void {
+    if (revision > this.#revision) throw new UnavailableError('required revision is a future revision');
     if (revision < this.#compacted)
       throw new CompactedError('required revision has been compacted', { revision: this.#compacted });
   }
