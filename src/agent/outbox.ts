@@ -2,25 +2,25 @@
 
 import createDebug from 'debug';
 
-import { escapeBytes, prefixRange } from '../codec/bytes.ts';
-import type { ByteString } from '../codec/kv.ts';
-import { withAcl, type Held } from '../reconcile/attributes.ts';
+import { escapeBytes } from '../codec/bytes.ts';
+import type { Held } from '../reconcile/attributes.ts';
 import type { Change } from '../reconcile/change.ts';
-import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
+import type { Entry, FileEntry, Path } from '../reconcile/entry.ts';
 import type { Move } from '../reconcile/cross-moves.ts';
 import { findLinks } from '../reconcile/links.ts';
 import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
 import { ancestorsOf, isAtOrBelow, needsContent, type PushChange } from '../reconcile/push-change.ts';
+import { Agreement } from './agreement.ts';
 import { DecodeError, LimitError } from './error.ts';
 import type { Layout } from './layout.ts';
-import type { AncestorEntry } from './ancestor-entry.ts';
 import type { Ledger } from './ledger.ts';
 import type { Local } from './local.ts';
 import { log } from './log.ts';
 import type { Parked } from './parked.ts';
 import type { Clock, EtcdStore, FsPort } from './ports.ts';
 import { Pusher, type ChangeOutcome, type Claim } from './push.ts';
+import { pushCopies, readPart } from './push-copies.ts';
 import { removeDebris } from './push-debris.ts';
 import type { Remote } from './remote.ts';
 import type { Volume } from './volume.ts';
@@ -74,6 +74,7 @@ interface Refusal {
 /** One push at a time. The paths that it is about are left alone until it ends. */
 export class Outbox {
   readonly #o: OutboxOptions;
+  readonly #agreement: Agreement;
   readonly #refused = new Map<Path, Refusal>();
   readonly #refusedMoves = new Set<string>();
   readonly #pushing = new Set<Path>();
@@ -92,6 +93,7 @@ export class Outbox {
 
   constructor(options: OutboxOptions) {
     this.#o = options;
+    this.#agreement = new Agreement(options.ledger, options.local);
     const { slices, holds } = options.ledger.state.claimed;
     this.#hasDebris = slices.size + holds.size > 0;
   }
@@ -131,21 +133,9 @@ export class Outbox {
     return this.#pushing;
   }
 
-  /** A push whose answer an earlier run did not live to see: what the volume has now was ours. */
+  /** A push whose answer an earlier run did not live to see. */
   finishInterrupted(remote: Remote): void {
-    const { ledger } = this.#o;
-    const { ancestor, pushing } = ledger.state;
-    if (pushing.size === 0 || this.#push !== undefined) return;
-    const agreed: [Path, AncestorEntry | null][] = [];
-    const same: [Path, FileEntry][] = [];
-    for (const [path, intended] of pushing) {
-      const now = remote.tree.get(path);
-      const ours = intended === undefined ? now === undefined : now !== undefined && isOurs(intended, now);
-      if (ours) agreed.push([path, now ?? null]);
-      if (ours && now?.type === 'file' && now.ino === ancestor.get(path)?.ino) same.push([path, now]);
-    }
-    ledger.write([{ t: 'ancestor', entries: agreed }, { t: 'pushed' }], false);
-    for (const [path, entry] of same) this.#agreeOnOtherNames(path, entry);
+    if (this.#push === undefined) this.#agreement.onInterrupted(remote.tree);
   }
 
   /** Whether the local change of a path was refused and nothing has changed since; `isNew`: the volume has news there. */
@@ -220,7 +210,7 @@ export class Outbox {
       signal,
       onClaim: (claim) => this.#claim(claim),
     });
-    this.#agreeOnMoves(outcomes);
+    this.#agreement.onMoves(outcomes);
     for (const outcome of outcomes) {
       const { path, movedFrom: from = '' } = outcome.change;
       if (outcome.outcome === 'committed') {
@@ -381,7 +371,7 @@ export class Outbox {
         onClaim: (claim) => this.#claim(claim),
       },
     );
-    this.#agreeOnMoves(outcomes);
+    this.#agreement.onMoves(outcomes);
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
     ledger.write([{ t: 'pushed' }], false);
     const last = revisions.at(-1);
@@ -401,50 +391,18 @@ export class Outbox {
   }
 
   async #pushCopies(connection: Connection, signal: AbortSignal): Promise<void> {
-    const copies = this.#o.parked.pushes(this.#o.held.owners ? undefined : connection.remote.rootOwner);
-    if (copies.length === 0) return;
-    const names = new Map(copies.map(({ name, copy }) => [copy.path, name]));
-    const records = new Map(copies.map(({ record, recordBytes }) => [record.path, recordBytes]));
-    const { changes } = await this.#pusherFor(connection).push(
-      copies.flatMap(({ copy, record }) => [copy, record]),
-      {
-        live: { index: connection.remote.index, revision: () => connection.remote.head },
-        read: (change, offset, length) => {
-          const record = records.get(change.path);
-          if (record !== undefined)
-            return Promise.resolve(record.subarray(Number(offset), Number(offset) + length));
-          const name = names.get(change.path);
-          return Promise.resolve(this.#readAt(`${this.#o.layout.parked}/${name}`, offset, length));
-        },
-        signal,
-        onClaim: (claim) => this.#claim(claim),
-      },
-    );
-    for (const outcome of changes) {
-      const { path } = outcome.change;
-      const name = names.get(path);
-      if (name === undefined) continue;
-      const { parked } = this.#o;
-      switch (outcome.outcome) {
-        case 'committed':
-          parked.release(name, path, outcome.revision);
-          break;
-        case 'refused':
-          parked.refuse(name, outcome.reason);
-          break;
-        case 'stale':
-          parked.noteStale(name, outcome.reason);
-          this.#pausePush(PUSH_PAUSE_MS);
-          break;
-        case 'changed':
-          parked.readAgain(name);
-          this.#pausePush(PUSH_PAUSE_MS);
-          break;
-        case 'lost':
-          this.#pausePush(PUSH_PAUSE_MS);
-          break;
-      }
-    }
+    const { fs, layout, parked, held } = this.#o;
+    const { remote } = connection;
+    const isDone = await pushCopies(this.#pusherFor(connection), {
+      fs,
+      layout,
+      parked,
+      remote,
+      owner: held.owners ? undefined : remote.rootOwner,
+      signal,
+      onClaim: (claim) => this.#claim(claim),
+    });
+    if (!isDone) this.#pausePush(PUSH_PAUSE_MS);
   }
 
   #pausePush(ms: number): void {
@@ -458,27 +416,9 @@ export class Outbox {
   }
 
   #read(path: Path, offset: bigint, length: number): Uint8Array {
-    const { active } = this.#o.ledger.state;
-    const source = this.#o.local.adoptions.get(path)?.source;
-    return this.#readAt(source ?? this.#o.layout.inTree(active ?? 'a', path), offset, length);
-  }
-
-  #readAt(at: ByteString, offset: bigint, length: number): Uint8Array {
-    const { fs } = this.#o;
-    let fd: number;
-    try {
-      fd = fs.openRead('read for push', at);
-    } catch {
-      // Gone since the look: fewer bytes than the entry says make the pusher set the change aside.
-      return new Uint8Array(0);
-    }
-    try {
-      const bytes = new Uint8Array(length);
-      const n = fs.read('read for push', fd, bytes, Number(offset));
-      return bytes.subarray(0, n);
-    } finally {
-      fs.close('read for push', fd);
-    }
+    const { fs, layout, ledger, local } = this.#o;
+    const source = local.adoptions.get(path)?.source;
+    return readPart(fs, source ?? layout.inTree(ledger.state.active ?? 'a', path), offset, length);
   }
 
   #outcome(outcome: ChangeOutcome, changes: readonly Change[], remote: Remote): void {
@@ -497,68 +437,17 @@ export class Outbox {
       return;
     }
     this.#lostInARow = 0;
-    const { revision } = outcome;
-    const entry = outcome.entry && this.#withAcl(outcome.entry, outcome.change);
-    const entries: [Path, AncestorEntry | null][] = [[path, agreed(entry, outcome.change) ?? null]];
-    this.#o.ledger.write([{ t: 'ancestor', entries }], false);
-    const { old, link, over } = outcome.change;
+    this.#agreement.onCommitted(outcome);
+    const { revision, entry } = outcome;
+    const { old, over } = outcome.change;
     const displaced = movedFrom === undefined ? old : over;
     if (displaced?.type === 'file' && displaced.ino !== entry?.ino)
       this.#o.onDisplaced(path, displaced, revision);
-    const isSame = entry?.ino === old?.ino || link?.kind === 'name' || link?.kind === 'name-in-place';
-    if (entry?.type === 'file' && isSame) this.#agreeOnOtherNames(path, entry);
-    if (entry?.type === 'file' && pushed?.type === 'file' && needsContent(outcome.change)) {
-      remote.noteOwn(revision, new Map([[entry.ino, { digest: pushed.digest, size: pushed.size }]]));
-    } else {
-      remote.noteOwn(revision, new Map());
-    }
-    for (const [one] of entries) this.#o.local.settle(one);
-  }
-
-  /** The planner knows of no ACLs: those of what is there stay, and what is new has most likely inherited what the disk shows. */
-  #withAcl(entry: Entry, { path, old, new: pushed }: Change): Entry {
-    if (old?.type === entry.type) return withAcl(entry, pushed?.acl);
-    const onDisk = this.#o.local.slotAt(path)?.acl;
-    return withAcl(entry, onDisk === '' ? undefined : onDisk);
-  }
-
-  /**
-   * New contents and modes of a file are agreed on under all its names: one that goes or is replaced at the same time must not look
-   * as if the volume had been edited there.
-   */
-  #agreeOnOtherNames(path: Path, entry: FileEntry): void {
-    const { ledger, local } = this.#o;
-    const { ancestor } = ledger.state;
-    const disk = ledger.state.agreedInode(path);
-    if (disk === undefined) return;
-    const others = [...ledger.state.pathsAgreedOn(disk)].filter(
-      (name) => name !== path && ancestor.get(name)?.ino === entry.ino,
+    const isRead = entry?.type === 'file' && pushed?.type === 'file' && needsContent(outcome.change);
+    remote.noteOwn(
+      revision,
+      new Map(isRead ? [[entry.ino, { digest: pushed.digest, size: pushed.size }]] : []),
     );
-    if (others.length === 0) return;
-    const entries = others.map((name) => [name, entry] as const);
-    ledger.write([{ t: 'ancestor', entries, sameInodes: true }], false);
-    for (const name of others) local.settle(name);
-  }
-
-  /** What was agreed on at and below moved paths is agreed on at their new ones: all at once, as some may trade places. */
-  #agreeOnMoves(outcomes: readonly ChangeOutcome[]): void {
-    const { ancestor } = this.#o.ledger.state;
-    const left: Path[] = [];
-    const arrived: [Path, AncestorEntry][] = [];
-    for (const { outcome, change } of outcomes) {
-      const { path: to, movedFrom: from } = change;
-      if (outcome !== 'committed' || from === undefined) continue;
-      const { start, end } = prefixRange(`${from}/`);
-      for (const [path, entry] of ancestor) {
-        if (path !== from && (path < start || path >= end)) continue;
-        left.push(path);
-        arrived.push([to + path.slice(from.length), entry]);
-      }
-    }
-    if (left.length === 0) return;
-    const entries = [...left.map((path) => [path, null] as const), ...arrived];
-    this.#o.ledger.write([{ t: 'ancestor', entries }], false);
-    for (const [path] of entries) this.#o.local.settle(path);
   }
 }
 
@@ -571,30 +460,9 @@ function volumeFile(remote: Remote, ino: bigint): FileEntry | undefined {
   return undefined;
 }
 
-/**
- * What both sides have now. Where an ACL cut the mode that was pushed, or a directory with sgid gave its group, what the
- * volume has is news for this side, and what this side has is no change that would undo it.
- */
-function agreed(
-  entry: Entry | undefined,
-  { old, new: pushed }: Pick<PushChange, 'old' | 'new'>,
-): Entry | undefined {
-  if (entry === undefined || pushed === undefined) return entry;
-  const { uid, gid } = old === undefined ? pushed : entry;
-  if (entry.type === 'symlink') return { ...entry, uid, gid };
-  return { ...entry, uid, gid, mode: (entry.mode & ~COMPARED_MODE) | (pushed.mode & COMPARED_MODE) };
-}
-
 /** What was judged is what a program read some time ago: what a mount wrote into the file since then counts. */
 function expectUntouched(change: PushChange): PushChange {
   return { ...change, expect: { ...change.expect, isUntouched: true } };
-}
-
-function isOurs(intended: Entry, now: AncestorEntry): boolean {
-  if (intended.type === 'file')
-    return now.type === 'file' && now.digest === intended.digest && now.size === intended.size;
-  if (intended.type === 'symlink') return now.type === 'symlink' && now.target === intended.target;
-  return intended.type === now.type;
 }
 
 function fingerprint(entry: Entry | undefined): string {
