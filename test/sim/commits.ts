@@ -24,8 +24,8 @@ export class Commits implements Validator {
   /** Of blocks. */
   readonly #known = new Set<ByteString>();
   readonly #counts = new Map<ByteString, bigint>();
-  /** Who made a directory that has no name yet. */
-  readonly #unnamed = new Map<bigint, string>();
+  /** Who made an inode that has no name yet, or one in a directory that has none itself: then that one. */
+  readonly #unnamed = new Map<bigint, { readonly by: string; readonly parent?: bigint }>();
 
   constructor(needs: Needs) {
     this.#needs = needs;
@@ -42,7 +42,7 @@ export class Commits implements Validator {
       meta: decodeKey(key.slice(prefix.length)),
     }));
     for (const { event, meta } of decoded)
-      if (meta.kind === 'attr' && isNew(event)) this.#unnamed.set(meta.ino, by);
+      if (meta.kind === 'attr' && isNew(event)) this.#unnamed.set(meta.ino, { by });
     for (const { event, key, meta } of decoded) {
       if (
         isAgent(by) &&
@@ -53,7 +53,7 @@ export class Commits implements Validator {
     }
     for (const { event, key, meta } of decoded) {
       if (event.type === 'delete') continue;
-      if (meta.kind === 'dentry') this.#unnamed.delete(decodeDentry(event.kv.value).ino);
+      if (meta.kind === 'dentry') this.#named(decodeDentry(event.kv.value).ino, meta.parent);
       if (meta.kind === 'sliceRef') this.#counts.set(key, decodeCounter(event.kv.value));
     }
     for (const { event, key } of keys) {
@@ -69,12 +69,27 @@ export class Commits implements Validator {
     }
   }
 
+  #named(ino: bigint, parent: bigint): void {
+    const made = this.#unnamed.get(ino);
+    if (made === undefined) return;
+    if (this.#isUnnamed(parent, made.by)) this.#unnamed.set(ino, { ...made, parent });
+    else this.#unnamed.delete(ino);
+  }
+
+  /** Whether only one client knows of an inode, which it has made. */
+  #isUnnamed(ino: bigint, by: string): boolean {
+    const made = this.#unnamed.get(ino);
+    return made?.by === by && (made.parent === undefined || this.#isUnnamed(made.parent, by));
+  }
+
   /** Whether no other client can have anything to do with a key. */
   #isNobodyElses(event: StoreEvent, meta: MetaKey, { by, compares }: CommittedRevision): boolean {
     const { prefix, keys } = this.#needs;
     const key = keyOf(event);
     // What is below zero nobody refers to any more, and nobody begins to (layout 5.4).
     if (meta.kind === 'sliceRef') return event.type === 'delete' && (this.#counts.get(key) ?? 0n) < 0n;
+    if (meta.kind === 'dentry' && this.#isUnnamed(meta.parent, by)) return true;
+    if (meta.kind === 'attr' && this.#isUnnamed(meta.ino, by)) return true;
     // What is left of an inode that is no more, or of one that the transaction takes away: nobody else does so.
     if (event.type === 'delete' && 'ino' in meta) {
       const attr = prefix + encodeKey({ kind: 'attr', ino: meta.ino });
@@ -82,9 +97,9 @@ export class Commits implements Validator {
     }
     if (!isNew(event)) return false;
     // In the trash an entry is named after its inode.
-    if (meta.kind === 'dentry') return this.#unnamed.get(meta.parent) === by || meta.parent >= TRASH_INO;
-    // Numbers of inodes are given out once.
-    return 'ino' in meta;
+    if (meta.kind === 'dentry') return meta.parent >= TRASH_INO;
+    // Numbers of inodes and of slices are given out once.
+    return 'ino' in meta || meta.kind === 'delayedSlices';
   }
 }
 
