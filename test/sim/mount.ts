@@ -302,12 +302,21 @@ export class MountSite implements Site {
       draft.put(chunk, encodeSlices([...(stored === undefined ? [] : decodeSlices(stored)), record]));
       const next = { ...attr, length, mtimeNs: nowNs, ctimeNs: isWhole ? nowNs + 1n : nowNs };
       draft.putAttr(ino, next);
-      if (attr.parent > 0n) {
-        accounting.leave(attr.parent, attr);
-        accounting.enter(attr.parent, next);
+      for (const parent of attr.parent > 0n ? [attr.parent] : this.#parentsOf(ino)) {
+        accounting.leave(parent, attr);
+        accounting.enter(parent, next);
       }
       accounting.drop(attr);
       accounting.add(next);
+    });
+  }
+
+  /** The directories of a file that had several names, once for each. The real client forgets the second in one directory. */
+  #parentsOf(ino: bigint): bigint[] {
+    const start = this.#prefix + encodeKey({ kind: 'parent', ino, parent: 0n }).slice(0, -8);
+    return this.#etcd.range({ start, end: start + '\xff'.repeat(9) }).flatMap(({ key, value }) => {
+      const found = decodeKey(key.slice(this.#prefix.length));
+      return found.kind === 'parent' ? Array<bigint>(Number(decodeCounter(value))).fill(found.parent) : [];
     });
   }
 
