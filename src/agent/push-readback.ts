@@ -15,11 +15,13 @@ export type Claimant = Prepared & { readonly content?: StoredContent };
 interface Lost {
   readonly result: Extract<CommitResult, { outcome: 'lost' }>;
   readonly plan: Extract<Plan, { status: 'plan' }>;
-  /** Changes without an outcome; loses those whose blocks are another client's by now. */
-  readonly prepared: Map<PushChange, Claimant>;
+  /** Changes without an outcome. */
+  readonly prepared: ReadonlyMap<PushChange, Claimant>;
   /** The directory without a name whose entries the transaction was to name. */
   readonly hold: bigint | undefined;
   readonly signal: AbortSignal | undefined;
+  /** The blocks of a change are another client's by now. */
+  readonly onTakenOver: (change: PushChange) => void;
 }
 
 /**
@@ -28,7 +30,7 @@ interface Lost {
  */
 export async function committedAfterAll(
   context: HoldContext,
-  { result, plan: { transaction, planned }, prepared, hold, signal }: Lost,
+  { result, plan: { transaction, planned }, prepared, hold, signal, onTakenOver }: Lost,
 ): Promise<bigint | undefined> {
   if (!result.ambiguous) return undefined;
   const { store, volume } = context;
@@ -52,7 +54,7 @@ export async function committedAfterAll(
   const created = kvs[0]?.createRevision;
   if (created !== undefined) return created;
   // It may have come and gone: then its blocks belong to whoever deletes the file's data.
-  await keepBlocksOfDeleted(context, planned, prepared);
+  await findTakenOver(context, planned, prepared, onTakenOver);
   return undefined;
 }
 
@@ -77,16 +79,17 @@ async function isInPlace(
   return false;
 }
 
-/** Forgets the blocks of contents that another client has already taken over for deletion. */
-async function keepBlocksOfDeleted(
+/** Contents whose blocks another client has already taken over for deletion. */
+async function findTakenOver(
   { store, volume }: HoldContext,
   planned: readonly Planned[],
-  prepared: Map<PushChange, Claimant>,
+  prepared: ReadonlyMap<PushChange, Claimant>,
+  onTakenOver: (change: PushChange) => void,
 ): Promise<void> {
   for (const { change } of planned) {
     const { ino, content } = prepared.get(change) ?? {};
     if (ino === undefined || content === undefined) continue;
     const { kvs } = await store.get([volume.keyOf({ kind: 'deletedFile', ino, length: content.length })]);
-    if (kvs[0] !== undefined) prepared.delete(change);
+    if (kvs[0] !== undefined) onTakenOver(change);
   }
 }

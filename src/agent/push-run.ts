@@ -13,26 +13,19 @@ import {
   type Planned,
   type PlanRequest,
 } from '../reconcile/plan-remote.ts';
-import { ancestorsOf, needsContent, needsInode, type PushChange } from '../reconcile/push-change.ts';
-import { sliceIds } from '../reconcile/operations.ts';
+import { ancestorsOf, type PushChange } from '../reconcile/push-change.ts';
 import { orderPush } from '../reconcile/push-order.ts';
-import { mayAppend } from './appending.ts';
-import { storeContent, type StoredContent } from './content.ts';
 import { deleteFileData } from './deleted-file.ts';
-import { fenceKey } from './own-keys.ts';
-import { AgentError, AuthError, codeOf, DecodeError, VolumeError } from './error.ts';
+import { AgentError, codeOf, DecodeError, VolumeError } from './error.ts';
 import type { IdPool } from './id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from './ports.ts';
+import { Preparation } from './preparation.ts';
 import { buildHold, removeHold, type HoldContext } from './push-hold.ts';
-import type { ChangeOutcome, Claim, PushOptions, PushOutcome } from './push-outcome.ts';
-import { committedAfterAll, type Claimant } from './push-readback.ts';
+import type { ChangeOutcome, PushOptions, PushOutcome } from './push-outcome.ts';
+import { committedAfterAll } from './push-readback.ts';
 import { lostOnAccounts } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
 import { settingOf, type Volume } from './volume.ts';
-import { withSignal } from './signal.ts';
-
-/** Contents up to this many bytes in all go into the transaction itself: nothing to leak, one revision for followers. */
-const INLINE_BYTES = 192 * 1024;
 
 /** Groups that are planned for one transaction as they are; more would not fit. */
 const WINDOW = 128;
@@ -84,23 +77,15 @@ export class PushRun {
   readonly #options: PushOptions;
   readonly #changes: readonly PushChange[];
   readonly #view: PushView;
-  readonly #inline: boolean;
-  /** What was claimed and stored for changes that have no outcome yet. */
-  readonly #prepared = new Map<PushChange, Claimant>();
+  readonly #preparation: Preparation;
   /** By path: ordering may have made one change of two. */
   readonly #outcomes = new Map<Path, ChangeOutcome>();
   readonly #revisions: bigint[] = [];
   /** The directory without a name whose entries wait for theirs. */
   #open: bigint | undefined;
   #unready = 0;
-  /** Something was stored before anything names it. */
-  #isClaimed = false;
-  /** Mod revision of the fence before the first block was stored (ADR 7). */
-  #fence: bigint | undefined;
   /** A transaction was sent and its outcome is not known: what it names must stay. */
   #inDoubt = false;
-  /** The outcome of an attempt was not known for a while: its inodes are not used again, whatever came of it. */
-  #wasInDoubt = false;
   /** Files that lost their last name for good. */
   readonly #deleted: { readonly ino: bigint; readonly length: bigint }[] = [];
 
@@ -120,8 +105,7 @@ export class PushRun {
     this.#changes = changes;
     this.#view = new PushView(store, volume.prefix, options.live, shared.view);
     shared.view = this.#view;
-    const bytes = changes.filter(needsContent).reduce((sum, change) => sum + change.new.size, 0n);
-    this.#inline = volume.data.besideMetadata && bytes <= INLINE_BYTES;
+    this.#preparation = new Preparation(store, volume, shared, options, changes);
   }
 
   async run(): Promise<PushOutcome> {
@@ -171,7 +155,7 @@ export class PushRun {
    * takes. `no gain`: that would be no more than the `plain` changes which fit as they are.
    */
   async #pushDetached(groups: Groups, plain: number): Promise<Groups | 'lost' | 'no gain'> {
-    await this.#storeKept(groups.flat());
+    await this.#preparation.storeKept(groups.flat());
     const nowNs = this.#clock.nowNs();
     const survey = await this.#plan(groups, { hold: 'survey', nowNs });
     if (survey.fresh.length === 0 || survey.planned.length <= plain) return 'no gain';
@@ -196,7 +180,7 @@ export class PushRun {
     const [ino] = await this.#shared.inodes.take(1, signal);
     if (ino === undefined) throw new RangeError('no inode was claimed');
     const tree = detachedTree(fresh, ino, nowNs);
-    this.#claim({ kind: 'hold', ino });
+    this.#preparation.claim({ kind: 'hold', ino });
     this.#open = ino;
     const outcome = await buildHold(this.#context, tree, {
       view: this.#view,
@@ -223,9 +207,10 @@ export class PushRun {
         const revision = await committedAfterAll(this.#context, {
           result,
           plan,
-          prepared: this.#prepared,
+          prepared: this.#preparation.claimants,
           hold: ready?.hold.ino,
           signal: this.#options.signal,
+          onTakenOver: (change) => this.#preparation.forget(change),
         });
         this.#inDoubt = false;
         if (revision === undefined) {
@@ -248,42 +233,17 @@ export class PushRun {
   async #send(transaction: StoreTransaction, ready?: Ready): Promise<CommitResult> {
     const relied = transaction.compares.find((compare) => 'key' in compare && compare.modRevision > 0n);
     // The directory without a name tells by itself whether its entries were named.
-    if (this.#isClaimed && ready === undefined && relied !== undefined && 'key' in relied)
-      this.#claim({ kind: 'relied', ...relied });
+    if (this.#preparation.isClaimed && ready === undefined && relied !== undefined && 'key' in relied)
+      this.#preparation.claim({ kind: 'relied', ...relied });
     try {
-      const result = await this.#store.commit(this.#fenced(transaction), this.#options.signal);
+      const result = await this.#store.commit(this.#preparation.fenced(transaction), this.#options.signal);
       this.#inDoubt = result.outcome === 'lost' && result.ambiguous;
-      if (this.#inDoubt) this.#wasInDoubt = true;
+      if (this.#inDoubt) this.#preparation.noteDoubt();
       return result;
     } catch (error) {
       this.#inDoubt = codeOf(error) === 'ERR_UNKNOWN_OUTCOME';
       throw error;
     }
-  }
-
-  /** With the compare that no block without a name was deleted since ours were stored. */
-  #fenced(transaction: StoreTransaction): StoreTransaction {
-    if (this.#fence === undefined) return transaction;
-    const compare = { key: fenceKey(this.#volume.setting.uuid), modRevision: this.#fence };
-    return { ...transaction, compares: [...transaction.compares, compare] };
-  }
-
-  async #readFence(): Promise<void> {
-    if (this.#fence !== undefined) return;
-    const { signal } = this.#options;
-    const key = fenceKey(this.#volume.setting.uuid);
-    try {
-      const { kvs } = await this.#store.get([key], withSignal(signal));
-      this.#fence = kvs[0]?.modRevision ?? 0n;
-    } catch (error) {
-      // A role that reaches the volume alone: then the age of what gc deletes is all there is.
-      if (!(error instanceof AuthError)) throw error;
-    }
-  }
-
-  #claim(claim: Claim): void {
-    this.#isClaimed = true;
-    this.#options.onClaim?.(claim);
   }
 
   async #giveUp(givenUp: readonly GivenUp[]): Promise<void> {
@@ -306,7 +266,7 @@ export class PushRun {
         prefix: this.#volume.prefix,
         root: this.#options.root ?? ROOT_INO,
         groups,
-        prepared: this.#prepared,
+        prepared: this.#preparation.claimants,
         refused,
         setting: setting?.value ?? this.#volume.setting,
         owners: this.#options.owners ?? false,
@@ -340,18 +300,7 @@ export class PushRun {
 
   /** Claims numbers and stores contents; groups whose contents were not what the digest says are left out, with all that depends on them. */
   async #prepare(groups: readonly (readonly PushChange[])[]): Promise<(readonly PushChange[])[]> {
-    const { signal } = this.#options;
-    const fresh = groups.flat().filter((change) => !this.#prepared.has(change));
-    const parents = (change: PushChange): number =>
-      change.makeParents === undefined ? 0 : change.path.split('/').length - 1;
-    const needed = fresh.reduce((n, change) => n + (needsInode(change) ? 1 : 0) + parents(change), 0);
-    const inos = await this.#shared.inodes.take(needed, signal);
-    for (const change of fresh) {
-      const ino = needsInode(change) ? inos.shift() : undefined;
-      const parentInos = inos.splice(0, parents(change));
-      this.#prepared.set(change, { ...(ino === undefined ? {} : { ino }), parentInos });
-    }
-    const changed = await this.#storeContents(fresh);
+    const changed = await this.#preparation.prepare(groups.flat());
     if (changed.size === 0) return [...groups];
     // What goes with a directory that the file takes the place of goes with the file: all of it is looked at again.
     const places = new Set([...changed].map(({ path }) => path));
@@ -362,69 +311,6 @@ export class PushRun {
     for (const change of set) this.#outcomes.set(change.path, { outcome: 'changed', change });
     await this.#release(set);
     return groups.filter((group) => !dropped.has(group));
-  }
-
-  /** Stores the contents of changes, and returns those whose contents were not what the digest says. */
-  async #storeContents(changes: readonly PushChange[]): Promise<Set<PushChange>> {
-    const { signal } = this.#options;
-    const changed = new Set<PushChange>();
-    // Most files take one slice; those that take more ask for them.
-    await this.#shared.slices.reserve(changes.filter(needsContent).length, signal);
-    if (!this.#inline && changes.some(needsContent)) await this.#readFence();
-    const writer = this.#volume.data.writer(signal);
-    try {
-      for (const change of changes) {
-        if (!needsContent(change)) continue;
-        const content = await storeContent(change, {
-          volume: this.#volume,
-          writer,
-          slices: this.#shared.slices,
-          inline: this.#inline,
-          mayAppend: mayAppend(change, this.#options.live?.index),
-          read: this.#options.read,
-          signal,
-          // Known before the first block is stored, so that a failure half way leaves nothing behind.
-          onStart: (started) => this.#noteContent(change, started),
-          onSlices: (ids) => this.#claim({ kind: 'slices', ids }),
-        });
-        if (content === 'changed') changed.add(change);
-        else this.#noteContent(change, content);
-      }
-      await writer.finish();
-    } finally {
-      // Blocks may be deleted now; none may come after that.
-      await writer.settle();
-    }
-    return changed;
-  }
-
-  /** Stores the blocks that were kept for a transaction which has no room for them. */
-  async #storeKept(changes: readonly PushChange[]): Promise<void> {
-    await this.#readFence();
-    const writer = this.#volume.data.writer(this.#options.signal);
-    try {
-      for (const change of changes) {
-        const prepared = this.#prepared.get(change);
-        const { content, blocks = [] } = prepared ?? {};
-        if (content === undefined || blocks.length === 0) continue;
-        const storedKeys = blocks.map(({ key }) => key);
-        this.#claim({ kind: 'slices', ids: sliceIds(content) });
-        this.#noteContent(change, { ...content, blocks: [], storedKeys });
-        for (const { key, value } of blocks) await writer.putPacked(key, value);
-      }
-      await writer.finish();
-    } finally {
-      await writer.settle();
-    }
-  }
-
-  #noteContent(change: PushChange, content: StoredContent): void {
-    const { ino, ...prepared } = this.#prepared.get(change) ?? {};
-    // What is appended goes to the inode that is there.
-    const isAppended = content.appendTo !== undefined;
-    if (isAppended && ino !== undefined) this.#shared.inodes.giveBack([ino]);
-    const own = isAppended || ino === undefined ? {} : { ino };
-    this.#prepared.set(change, { ...prepared, ...own, content, blocks: content.blocks });
   }
 
   #committed(
@@ -443,11 +329,7 @@ export class PushRun {
     }
     for (const { change, entry } of planned) {
       this.#outcomes.set(change.path, { outcome: 'committed', change, revision, entry });
-      const unused =
-        this.#prepared.get(change)?.parentInos?.filter((ino) => this.#isUnused(transaction, ino, ready)) ??
-        [];
-      this.#shared.inodes.giveBack(unused);
-      this.#prepared.delete(change);
+      this.#preparation.committed(change, (ino) => this.#isUnused(transaction, ino, ready));
     }
   }
 
@@ -461,24 +343,13 @@ export class PushRun {
   async #abandon(): Promise<void> {
     if (this.#open !== undefined) this.#shared.holds.add(this.#open);
     this.#open = undefined;
-    await this.#release([...this.#prepared.keys()]);
+    await this.#release([...this.#preparation.claimants.keys()]);
   }
 
   /** Gives back what was claimed for changes that are not in the volume, and deletes their blocks. */
   async #release(changes: readonly PushChange[]): Promise<void> {
-    const { inodes, orphans, holds } = this.#shared;
-    for (const change of changes) {
-      const prepared = this.#prepared.get(change);
-      if (prepared === undefined) continue;
-      if (!this.#wasInDoubt) {
-        inodes.giveBack([
-          ...(prepared.ino === undefined ? [] : [prepared.ino]),
-          ...(prepared.parentInos ?? []),
-        ]);
-      }
-      for (const key of prepared.content?.storedKeys ?? []) orphans.add(key);
-      this.#prepared.delete(change);
-    }
+    const { orphans, holds } = this.#shared;
+    this.#preparation.drop(changes);
     try {
       // What names the blocks goes first.
       for (const ino of holds) {
