@@ -1,9 +1,10 @@
 /** What both sides agree on once a push has had its answer. */
 
 import { prefixRange } from '../codec/bytes.ts';
-import { withAcl } from '../reconcile/attributes.ts';
+import { COMPARED_MODE } from '../reconcile/attributes.ts';
+import { withAcl } from '../reconcile/combine.ts';
+import type { Entry, FileEntry, Path } from '../reconcile/entry.ts';
 import type { Change } from '../reconcile/change.ts';
-import { COMPARED_MODE, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
 import type { AncestorEntry } from './ancestor-entry.ts';
 import type { Ledger } from './ledger.ts';

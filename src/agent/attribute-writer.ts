@@ -2,8 +2,7 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import type { AclText } from '../reconcile/acl-text.ts';
-import { sameXattrs, type Held } from '../reconcile/attributes.ts';
-import type { Xattrs } from '../reconcile/entry.ts';
+import { sameXattrs, type Held, type Xattrs } from '../reconcile/attributes.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import { codeOf } from './error.ts';
 import { applyAcls } from './posix-acl.ts';

@@ -1,9 +1,9 @@
 /** From what the local side must become to what the publish puts on disk: where each content comes from. */
 
 import type { ByteString } from '../codec/kv.ts';
-import { sameXattrs } from '../reconcile/attributes.ts';
+import { sameXattrs, COMPARED_MODE } from '../reconcile/attributes.ts';
+import type { Path, SpecialEntry } from '../reconcile/entry.ts';
 import type { Change } from '../reconcile/change.ts';
-import { COMPARED_MODE, type Path, type SpecialEntry } from '../reconcile/entry.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry } from './ancestor-entry.ts';
 import type { LedgerState } from './ledger-state.ts';

@@ -1,7 +1,7 @@
 /** What is on disk and was never meant to be: attributes that this side could not hold or that a way of saving loses. */
 
-import { sameXattrs, type Held } from '../reconcile/attributes.ts';
-import type { Entry, Xattrs } from '../reconcile/entry.ts';
+import { sameXattrs, type Held, type Xattrs } from '../reconcile/attributes.ts';
+import type { Entry } from '../reconcile/entry.ts';
 import { entryOfSlot, type Lacks, type Slot } from './slot.ts';
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };

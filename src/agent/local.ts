@@ -1,7 +1,8 @@
 /** The local side as the loop sees it: what looks have found and nobody has dealt with yet. */
 
 import type { ByteString } from '../codec/kv.ts';
-import { sameXattrs, withAcl, type Held } from '../reconcile/attributes.ts';
+import { sameXattrs, type Held } from '../reconcile/attributes.ts';
+import { withAcl } from '../reconcile/combine.ts';
 import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../reconcile/entry.ts';
 import { asAgreed, withLacks } from './lacks.ts';
 import type { Ledger } from './ledger.ts';

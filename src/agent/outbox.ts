@@ -4,8 +4,8 @@ import createDebug from 'debug';
 
 import { escapeBytes } from '../codec/bytes.ts';
 import type { Held } from '../reconcile/attributes.ts';
-import type { Change } from '../reconcile/change.ts';
 import type { Entry, FileEntry, Path } from '../reconcile/entry.ts';
+import type { Change } from '../reconcile/change.ts';
 import type { Move } from '../reconcile/cross-moves.ts';
 import { findLinks } from '../reconcile/links.ts';
 import { findMoves } from '../reconcile/moves.ts';

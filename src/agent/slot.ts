@@ -1,7 +1,8 @@
 /** What one name on disk holds: the signature that tells whether somebody touched it, and the content it had then. */
 
 import type { AclText } from '../reconcile/acl-text.ts';
-import type { Entry, Path, Xattrs } from '../reconcile/entry.ts';
+import type { Xattrs } from '../reconcile/attributes.ts';
+import type { Entry, Path } from '../reconcile/entry.ts';
 import type { Owner } from '../reconcile/owners.ts';
 import type { FileStat, SpecialKind } from './ports.ts';
 

@@ -1,7 +1,7 @@
 /** Extended attributes of the namespace `user` on disk, as far as this side can hold them. */
 
 import type { ByteString } from '../codec/kv.ts';
-import type { Xattrs } from '../reconcile/entry.ts';
+import type { Xattrs } from '../reconcile/attributes.ts';
 import type { FsPort } from './ports.ts';
 
 const NONE: Xattrs = {};

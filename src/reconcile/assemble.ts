@@ -6,15 +6,8 @@ import { DecodeError } from '../codec/error.ts';
 import { ROOT_INO } from '../codec/key.ts';
 import type { ByteString } from '../codec/kv.ts';
 import { nameProblem } from '../codec/name.ts';
-import { sameXattrs } from './attributes.ts';
-import {
-  join,
-  type DirectoryEntry,
-  type Path,
-  type SpecialEntry,
-  type SymlinkEntry,
-  type Xattrs,
-} from './entry.ts';
+import { sameXattrs, type Xattrs } from './attributes.ts';
+import { join, type DirectoryEntry, type Path, type SpecialEntry, type SymlinkEntry } from './entry.ts';
 import { contentKey } from './extents.ts';
 import type { DentryName, InodeIndex, InodeRecord, StoredDentry, Touched } from './inode-index.ts';
 

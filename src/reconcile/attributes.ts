@@ -1,7 +1,25 @@
-/** What an entry has besides its type and content: which of it counts, and how changes of it on both sides join. */
+/** What an entry has besides its type and content, and which of it counts. */
 
+import type { ByteString } from '../codec/kv.ts';
 import type { AclText } from './acl-text.ts';
-import type { Entry, Xattrs } from './entry.ts';
+
+/** Values by name with its namespace. */
+export type Xattrs = Readonly<Record<ByteString, ByteString>>;
+
+export interface Attributes {
+  /** Permission bits with suid, sgid and sticky: 0 to 0o7777. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeNs: bigint;
+  /** Extended attributes of the namespace `user`; absent: none, or unknown, and then never pushed. */
+  readonly xattrs?: Xattrs;
+  /** The volume's ACLs; absent: none. A local entry has those that both sides agreed on: this side does not change them. */
+  readonly acl?: AclText;
+}
+
+/** Attributes of something whose type says which of them count. */
+type Typed = Attributes & { readonly type: 'file' | 'directory' | 'symlink' | 'special' };
 
 /**
  * Which attributes this side can hold on disk. What it cannot hold is remembered, counts for nothing in a comparison and
@@ -29,7 +47,7 @@ export function sameXattrs(a: Xattrs = {}, b: Xattrs = {}): boolean {
 }
 
 /** Whether all attributes that count are equal. A symlink has no mode, and a directory's time moves with its entries. */
-export function sameAttributes(a: Entry, b: Entry, held: Held): boolean {
+export function sameAttributes(a: Typed, b: Typed, held: Held): boolean {
   if (a.type !== 'symlink' && (a.mode & COMPARED_MODE) !== (b.mode & COMPARED_MODE)) return false;
   if (held.owners && !sameOwner(a, b)) return false;
   if (held.times && !sameTime(a, b)) return false;
@@ -37,69 +55,11 @@ export function sameAttributes(a: Entry, b: Entry, held: Held): boolean {
   return !held.xattrs || sameXattrs(a.xattrs, b.xattrs);
 }
 
-function sameOwner(a: Entry, b: Entry): boolean {
+export function sameOwner(a: Typed, b: Typed): boolean {
   return a.uid === b.uid && a.gid === b.gid;
 }
 
-function sameTime(a: Entry, b: Entry): boolean {
+export function sameTime(a: Typed, b: Typed): boolean {
   if (a.type === 'directory' || a.type === 'special') return true;
   return a.mtimeNs / MICROSECOND === b.mtimeNs / MICROSECOND;
-}
-
-/** An entry with other extended attributes. */
-export function withXattrs(entry: Entry, xattrs: Xattrs | undefined): Entry {
-  if (xattrs !== undefined) return { ...entry, xattrs };
-  const { xattrs: _unknown, ...rest } = entry;
-  return rest;
-}
-
-/** An entry with other ACLs. */
-export function withAcl(entry: Entry, acl: AclText | undefined): Entry {
-  if (acl !== undefined) return { ...entry, acl };
-  const { acl: _none, ...rest } = entry;
-  return rest;
-}
-
-/**
- * A local entry with what this side does not hold taken from the volume's entry (design 4.4). What is new in the volume,
- * or of another type than there, has suid, sgid and sticky never, and extended attributes only if they are held.
- */
-export function carryOver(local: Entry, remote: Entry | undefined, held: Held): Entry {
-  const isNew = remote === undefined || remote.type !== local.type;
-  const xattrs = held.xattrs ? (local.xattrs ?? {}) : isNew ? undefined : remote.xattrs;
-  const entry = withAcl(withXattrs(local, xattrs), isNew ? undefined : remote.acl);
-  if (remote === undefined) return { ...entry, mode: local.mode & COMPARED_MODE };
-  const { uid, gid } = held.owners ? local : remote;
-  const mode = (remote.mode & ~COMPARED_MODE) | (local.mode & COMPARED_MODE);
-  return { ...entry, uid, gid, mode };
-}
-
-/**
- * What becomes of an entry of which each side changed something else. `content` is the side whose content counts. An
- * attribute that both changed is as the volume has it.
- */
-export function combine(a: Entry, l: Entry, r: Entry, content: 'local' | 'remote', held: Held): Entry {
-  const base = content === 'local' ? l : r;
-  const bits = (entry: Entry): number => entry.mode & COMPARED_MODE;
-  const mode = bits(r) !== bits(a) ? bits(r) : bits(l);
-  const { uid, gid } = held.owners && sameOwner(r, a) ? l : r;
-  const time = held.times && content === 'remote' && sameTime(r, a) && base.type !== 'directory' ? l : base;
-  return {
-    ...withAcl(withXattrs(base, held.xattrs ? combineXattrs(a.xattrs, l.xattrs, r.xattrs) : r.xattrs), r.acl),
-    ino: base.ino,
-    uid,
-    gid,
-    mode: (r.mode & ~COMPARED_MODE) | mode,
-    mtimeNs: time.mtimeNs,
-  };
-}
-
-/** Name by name. */
-function combineXattrs(a: Xattrs = {}, l: Xattrs = {}, r: Xattrs = {}): Xattrs {
-  const both: Record<string, string> = {};
-  for (const name of new Set([...Object.keys(l), ...Object.keys(r)])) {
-    const value = r[name] !== a[name] ? r[name] : l[name];
-    if (value !== undefined) both[name] = value;
-  }
-  return both;
 }

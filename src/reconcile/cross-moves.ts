@@ -5,8 +5,8 @@
  */
 
 import type { Held } from './attributes.ts';
-import type { Delta } from './reconcile.ts';
 import { nameOf, parentOf, sameEntry, type Entry, type Path, type Tree } from './entry.ts';
+import type { Delta } from './reconcile.ts';
 import { ancestorsOf, isAtOrBelow } from './push-change.ts';
 
 /** An entry, and all below it, that is to be at another path on one side. */

@@ -1,33 +1,17 @@
 /** A file, directory, symlink or special file as the reconciler sees it, and the equality that counts. */
 
-import type { ByteString } from '../codec/kv.ts';
-import type { AclText } from './acl-text.ts';
-import { NOTHING_HELD, sameAttributes, type Held } from './attributes.ts';
-
-export { COMPARED_MODE } from './attributes.ts';
+import { NOTHING_HELD, sameAttributes, type Attributes, type Held } from './attributes.ts';
 
 /** A path from the view's root: byte string, parts joined by `/`, no leading slash; `''` is the root itself. */
 export type Path = string;
 
-interface EntryBase {
+interface EntryBase extends Attributes {
   /**
    * The volume's inode. Of a local file: the one that its inode on disk stands for, 0n when that is none of the volume's;
    * of other local entries always 0n.
    */
   readonly ino: bigint;
-  /** Permission bits with suid, sgid and sticky: 0 to 0o7777. */
-  readonly mode: number;
-  readonly uid: number;
-  readonly gid: number;
-  readonly mtimeNs: bigint;
-  /** Extended attributes of the namespace `user`; absent: none, or unknown, and then never pushed. */
-  readonly xattrs?: Xattrs;
-  /** The volume's ACLs; absent: none. A local entry has those that both sides agreed on: this side does not change them. */
-  readonly acl?: AclText;
 }
-
-/** Values by name with its namespace. */
-export type Xattrs = Readonly<Record<ByteString, ByteString>>;
 
 export interface FileEntry extends EntryBase {
   readonly type: 'file';

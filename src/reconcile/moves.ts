@@ -1,8 +1,8 @@
 /** Turns removals and additions of the same local inode into moves, whole directories at once where nothing else changed. */
 
-import { withAcl, withXattrs } from './attributes.ts';
-import type { Change } from './change.ts';
+import { withAcl, withXattrs } from './combine.ts';
 import { nameOf, parentOf, sameEntry, type Entry, type Path } from './entry.ts';
+import type { Change } from './change.ts';
 import type { PushChange } from './push-change.ts';
 
 export interface MoveInput {

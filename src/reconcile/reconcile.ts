@@ -1,8 +1,7 @@
 /** Three-way merge of ancestor, local and remote: changes for each side, and conflicts. Reads no clock and no disk. */
 
-import { carryOver, combine, type Held } from './attributes.ts';
-import type { Change } from './change.ts';
-import type { Conflict, ConflictPolicy, MergedContent, Versions } from './conflict.ts';
+import type { Held } from './attributes.ts';
+import { carryOver, combine } from './combine.ts';
 import {
   parentOf,
   sameContent,
@@ -12,6 +11,8 @@ import {
   type Path,
   type Tree,
 } from './entry.ts';
+import type { Change } from './change.ts';
+import type { Conflict, ConflictPolicy, MergedContent, Versions } from './conflict.ts';
 
 /** Entries that differ from the ancestor, by path; `undefined` is absence. */
 export type Delta = ReadonlyMap<Path, Entry | undefined>;

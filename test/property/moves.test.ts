@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import fc from 'fast-check';
 
 import { NOTHING_HELD } from '../../src/reconcile/attributes.ts';
+import { parentOf, sameEntry, type Entry, type Path, type Tree } from '../../src/reconcile/entry.ts';
 import type { Change } from '../../src/reconcile/change.ts';
 import {
   findCrossMoves,
@@ -11,7 +12,6 @@ import {
   type CrossMoves,
   type Move,
 } from '../../src/reconcile/cross-moves.ts';
-import { parentOf, sameEntry, type Entry, type Path, type Tree } from '../../src/reconcile/entry.ts';
 import { isAtOrBelow } from '../../src/reconcile/push-change.ts';
 import { reconcile, type Delta } from '../../src/reconcile/reconcile.ts';
 import { seeded } from '../support/seed.ts';

@@ -3,6 +3,7 @@
 import { expect } from 'chai';
 import fc from 'fast-check';
 
+import { NOTHING_HELD } from '../../src/reconcile/attributes.ts';
 import { parentOf, sameEntry, type Entry, type Path, type Tree } from '../../src/reconcile/entry.ts';
 import {
   CONFLICT_POLICIES,
@@ -11,7 +12,6 @@ import {
   type MergedContent,
   type Versions,
 } from '../../src/reconcile/conflict.ts';
-import { NOTHING_HELD } from '../../src/reconcile/attributes.ts';
 import { isAtOrBelow } from '../../src/reconcile/push-change.ts';
 import type { Reconciled } from '../../src/reconcile/reconcile.ts';
 import { seeded } from '../support/seed.ts';

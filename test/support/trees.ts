@@ -1,16 +1,16 @@
 /** Tiny trees by name, and what a reconciliation makes of them. */
 
 import type { Change } from '../../src/reconcile/change.ts';
-import type {
-  DirectoryEntry,
-  Entry,
-  FileEntry,
-  Path,
-  SymlinkEntry,
-  Tree,
-} from '../../src/reconcile/entry.ts';
 import { NOTHING_HELD, type Held } from '../../src/reconcile/attributes.ts';
-import { sameEntry } from '../../src/reconcile/entry.ts';
+import {
+  sameEntry,
+  type DirectoryEntry,
+  type Entry,
+  type FileEntry,
+  type Path,
+  type SymlinkEntry,
+  type Tree,
+} from '../../src/reconcile/entry.ts';
 import {
   reconcile,
   type Delta,

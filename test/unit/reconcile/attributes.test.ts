@@ -2,8 +2,8 @@
 
 import { expect } from 'chai';
 
-import { NOTHING_HELD, sameXattrs, type Held } from '../../../src/reconcile/attributes.ts';
-import { sameEntry, type Entry, type Xattrs } from '../../../src/reconcile/entry.ts';
+import { NOTHING_HELD, sameXattrs, type Held, type Xattrs } from '../../../src/reconcile/attributes.ts';
+import { sameEntry, type Entry } from '../../../src/reconcile/entry.ts';
 import { reconcile } from '../../../src/reconcile/reconcile.ts';
 import { dirEntry, fileEntry, linkEntry } from '../../support/trees.ts';
 
