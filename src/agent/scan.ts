@@ -449,12 +449,13 @@ export class Scanner {
   }
 
   /** Whether what is in a kept inode is what it was published with at another path, to which it had been moved. */
-  #isKnownElsewhere(state: LedgerState, name: string, stat: FileStat): boolean {
+  #isKnownElsewhere(state: LedgerState, name: string, stat: FileStat, look: Look): boolean {
     const { fs, layout } = this.#o;
     const isIt = (slot: Slot | undefined): boolean =>
       slot?.type === 'file' && (sameSignature(slot, stat) || sameButCtime(slot, stat));
     for (const [other, { slot }] of state.kept) {
-      if (other === name || !isIt(slot)) continue;
+      // Of two that say the same one stays.
+      if (other === name || look.kept.get(other) === null || !isIt(slot)) continue;
       if (fs.lstat('look at kept twice', `${layout.kept}/${other}`)?.ino === stat.ino) return true;
     }
     if (state.active === undefined) return false;
@@ -487,7 +488,7 @@ export class Scanner {
       if (this.#top.inodes.has(stat.ino)) continue;
       if (
         this.#isPublished(state, record.path, stat.ino, look) ||
-        this.#isKnownElsewhere(state, name, stat)
+        this.#isKnownElsewhere(state, name, stat, look)
       ) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
         look.kept.set(name, null);

@@ -316,4 +316,23 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(stage.mount.list('d')).to.include('edit');
   });
+
+  it('a write to a file that was kept at two of its names, one after the other, is found', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file.new');
+    pod.start();
+    await stage.pass(4_000);
+    stage.remote.rename('d/file.new', 'd/file');
+    await stage.pass(1_000);
+    const held = local.open('d/file', { append: true });
+    for (let n = 0; n < 3; n += 1) {
+      write(stage.remote, n === 1 ? 'd/file' : 'd/other');
+      await stage.pass(300);
+    }
+    await stage.pass(12_000);
+    held.write(stage.history.line('pod', 'd/file'), 0);
+    held.close();
+    await expectAgreement(stage);
+  });
 });
