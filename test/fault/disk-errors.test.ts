@@ -20,13 +20,13 @@ import { join } from 'node:path';
 import { codeOf } from '../../src/agent/error.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { layoutOf } from '../../src/agent/layout.ts';
-import type { FsPort } from '../../src/agent/ports.ts';
 import type { RunResult } from '../../src/agent/run-options.ts';
 import { run } from '../../src/agent/run.ts';
 import { readStatus } from '../../src/agent/status.ts';
 import { VolumeTree } from '../../src/agent/volume-tree.ts';
 import { captureLog, releaseLog } from '../support/captured-log.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { FailingFs } from '../support/failing-fs.ts';
 import { MortalPorts } from '../support/mortal-ports.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { watchOptions } from '../support/run-options.ts';
@@ -40,48 +40,8 @@ const SPEED = 20;
 /** A call that has failed this often has failed for good: then the disk is well again. */
 const FAILURES = 3;
 
-type Call = (...args: readonly unknown[]) => unknown;
-
-/** The real file system, one kind of call of which may fail. */
-class FailingFs {
-  readonly port: FsPort;
-  /** All calls that were made: `rename "flip"`. */
-  readonly seen = new Set<string>();
-  failures = 0;
-  #failing: { readonly call: string; readonly code: string } | undefined;
-
-  constructor() {
-    const wrapped = Object.entries(nodeFs).map(([name, call]: [string, Call]) => [
-      name,
-      this.#wrap(name, call),
-    ]);
-    this.port = Object.fromEntries(wrapped) as FsPort;
-  }
-
-  fail(call: string, code: string): void {
-    this.failures = 0;
-    this.#failing = { call, code };
-  }
-
-  heal(): void {
-    this.#failing = undefined;
-  }
-
-  #wrap(name: string, call: Call): Call {
-    return (...args) => {
-      const what = `${name} "${String(args[0])}"`;
-      this.seen.add(what);
-      // Closing always works, or descriptors would be lost.
-      if (name === 'close' || this.#failing?.call !== what) return call(...args);
-      this.failures += 1;
-      const { code } = this.#failing;
-      throw Object.assign(new Error(`${code}: made up`), { code });
-    };
-  }
-}
-
 describe('a disk that fails', function () {
-  this.timeout(300_000);
+  this.timeout(process.env['ALL'] === undefined ? 300_000 : 1_200_000);
   let server: EtcdServer;
   let folder: string;
   let logged: string[] = [];
