@@ -201,7 +201,10 @@ export class Agent {
     const { fs, layout, ledger } = this.#o;
     for (const [name, path] of ledger.state.quarantined) {
       if (fs.lstat('quarantined', `${layout.quarantine}/${name}`) !== undefined)
-        all.set(path, `it was empty after a reboot, was set aside as quarantine/${name}, and is not pushed`);
+        all.set(
+          path,
+          `it was empty or damaged after a reboot, was set aside as quarantine/${name}, and is not pushed`,
+        );
     }
     for (const [path, reason] of this.#outbox.refusals()) all.set(path, reason);
     for (const [path, reason] of this.parked.refusals()) all.set(path, reason);

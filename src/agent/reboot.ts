@@ -1,18 +1,20 @@
 /**
- * After a reboot: what a power cut has left of files that were not on disk yet (design, G2). Such a file is empty or holds
- * nothing but zeros, and nobody has written that: it is set aside and never pushed, and the volume's content comes back.
+ * After a reboot: what a power cut has left of files that were not on disk yet (design, G2). Such a file is empty, holds nothing but
+ * zeros, or has another content although its times say that nobody has written it since: it is set aside and never pushed, and the
+ * volume's content comes back.
  */
 
 import { createHash } from 'node:crypto';
 
 import type { Path } from '../reconcile/entry.ts';
+import { codeOf } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { AncestorEntry } from './ancestor-entry.ts';
 import type { Ledger } from './ledger.ts';
 import type { LedgerRecord } from './ledger-record.ts';
 import { log } from './log.ts';
-import type { Clock, FileStat, FsPort } from './ports.ts';
-import { sameSignature, signatureOf, type Slot } from './slot.ts';
+import type { Clock, FsPort } from './ports.ts';
+import { sameButCtime, signatureOf, type Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
 
 interface Context {
@@ -33,22 +35,22 @@ export function checkAfterReboot({ fs, layout, ledger, clock }: Context, bootId:
   if (before !== undefined && state.active !== undefined) {
     const serial = clock.nowNs().toString(36);
     for (const [path, slot] of state.slots.entries()) {
-      const found = emptied(fs, layout, path, slot, ledger);
+      const found = damaged(fs, layout, path, slot, ledger);
       if (found === undefined) continue;
       const name = `${serial}-${records.length}`;
       const at = layout.inTree(state.active, path);
       if (fs.lstat('quarantine', layout.quarantine) === undefined)
         fs.mkdir('quarantine', layout.quarantine, 0o700);
       fs.link('quarantine', at, `${layout.quarantine}/${name}`);
-      log('warn', 'quarantined', { path, reason: 'empty or zeros after a reboot' });
+      log('warn', 'quarantined', { path, reason: 'damaged by a reboot' });
       records.push({ t: 'quarantined', name, path }, ...asAgreed(path, found, state.ancestor.get(path)));
     }
   }
   ledger.write([...records, { t: 'boot', id: bootId }], true);
 }
 
-/** What a file is now that had contents and has none; `undefined` for all others. */
-function emptied(
+/** What a file is now that a power cut has damaged; `undefined` for all others. */
+function damaged(
   fs: FsPort,
   layout: Layout,
   path: Path,
@@ -57,27 +59,39 @@ function emptied(
 ): Extract<Slot, { type: 'file' }> | undefined {
   if (slot.type !== 'file' || slot.signature.size === 0n || state.active === undefined) return undefined;
   const stat = statInTree(fs, 'look after reboot', layout, state.active, path);
-  if (stat?.type !== 'file' || sameSignature(slot, stat)) return undefined;
-  const digest = digestOfZeros(fs, layout.inTree(state.active, path), stat);
-  if (digest === undefined || digest === slot.digest) return undefined;
+  if (stat?.type !== 'file') return undefined;
+  const content = contentOf(fs, layout.inTree(state.active, path));
+  if (content === undefined) return undefined;
+  const { digest, isZeros } = content;
+  // Lengths and times can be on disk without the data: whoever writes moves them.
+  if (digest === slot.digest || !(isZeros || sameButCtime(slot, stat))) return undefined;
   return { ...slot, digest, signature: { ...slot.signature, ...signatureOf(stat) } };
 }
 
-/** Of a file that holds nothing but zeros; `undefined` of any other. */
-function digestOfZeros(fs: FsPort, at: string, { size }: FileStat): string | undefined {
+/** Of a file: the digest, and whether it holds nothing but zeros, if anything; `undefined` of one that not even its owner may read. */
+function contentOf(
+  fs: FsPort,
+  at: string,
+): { readonly digest: string; readonly isZeros: boolean } | undefined {
   const hash = createHash('sha256');
-  const fd = fs.openRead('read after reboot', at);
+  let fd: number;
+  try {
+    fd = fs.openRead('read after reboot', at);
+  } catch (error) {
+    if (codeOf(error) === 'EACCES') return undefined;
+    throw error;
+  }
   try {
     const buffer = new Uint8Array(BUFFER_BYTES);
-    for (let done = 0; done < Number(size);) {
+    let isZeros = true;
+    for (let done = 0; ;) {
       const length = fs.read('read after reboot', fd, buffer, done);
-      if (length === 0) break;
+      if (length === 0) return { digest: hash.digest('hex'), isZeros };
       const bytes = buffer.subarray(0, length);
-      if (bytes.some((byte) => byte !== 0)) return undefined;
+      isZeros &&= bytes.every((byte) => byte === 0);
       hash.update(bytes);
       done += length;
     }
-    return hash.digest('hex');
   } finally {
     fs.close('read after reboot', fd);
   }

@@ -3,12 +3,17 @@
 import { readStatus } from '../../src/agent/status.ts';
 import type { Random } from '../support/random.ts';
 import type { SavedEtcd } from '../support/memory-etcd.ts';
+import { DISK_ERRORS } from './disk.ts';
 import { FINE } from './network.ts';
 import type { Pod } from './pod.ts';
 import type { Stage } from './stage.ts';
 
 /** One kind of fault. */
-export type Fault = (typeof NETWORK_AND_KILLS)[number] | (typeof OTHER_STORES)[number];
+export type Fault =
+  | (typeof NETWORK_AND_KILLS)[number]
+  | (typeof OTHER_STORES)[number]
+  | (typeof MACHINES)[number]
+  | (typeof POWER)[number];
 
 /** A store that is away or slow, cut and compacted watches, lost answers; agents that are killed or told to end. */
 export const NETWORK_AND_KILLS = [
@@ -25,6 +30,16 @@ export const NETWORK_AND_KILLS = [
 
 /** Another store in the place of the right one, for a while: empty, restored from a backup (as it was, or written since), of another volume. */
 export const OTHER_STORES = ['wipe', 'restore', 'restore and write', 'replace', 'init container'] as const;
+
+/** A disk whose calls fail for a while, and a time of day that is set. */
+export const MACHINES = ['disk', 'clock'] as const;
+
+/** A machine that loses its power. */
+export const POWER = ['power'] as const;
+
+/** How long a disk fails, and how far a time of day is set, at most; milliseconds. */
+const ILL_MS = 4_000;
+const JUMP_MS = 2 * 3_600_000;
 
 /** How long a store is away or another one, at most; milliseconds. */
 const AWAY_MS = 8_000;
@@ -53,7 +68,10 @@ export class Faults {
     this.#isOver = true;
     this.#stage.bringStoreBack();
     Object.assign(this.#stage.weather, FINE);
-    for (const { agent } of this.#stage.pods) if (agent !== undefined) agent.killAt = Infinity;
+    for (const pod of this.#stage.pods) {
+      delete pod.disk;
+      if (pod.agent !== undefined) pod.agent.killAt = Infinity;
+    }
   }
 
   #next(): void {
@@ -94,6 +112,19 @@ export class Faults {
         pod.start(Infinity, { once: true, allowStale: true, timeoutMs: 20_000 });
         this.#startLater(pod);
         break;
+      case 'disk':
+        this.#breakDisk(pod);
+        break;
+      case 'power':
+        this.#stage.cutPower(pod, random);
+        this.#startLater(pod);
+        break;
+      case 'clock': {
+        const ms = Math.round((random.next() - 0.5) * (random.below(2) === 0 ? 2 * JUMP_MS : 2_000));
+        this.#note(`the time of day of ${pod.name} is set by ${ms} ms`);
+        pod.offsetNs += BigInt(ms) * 1_000_000n;
+        break;
+      }
       case 'wipe':
       case 'restore':
       case 'restore and write':
@@ -141,6 +172,20 @@ export class Faults {
         Object.assign(weather, { ...FINE, isDown: weather.isDown });
         this.#note('the network is fine');
     }
+  }
+
+  #breakDisk(pod: Pod): void {
+    const random = this.#random;
+    const code = random.pick(DISK_ERRORS);
+    const chance = random.pick([0.03, 0.3, 1]);
+    this.#note(`disk of ${pod.name}: ${code}, ${chance}`);
+    pod.disk = { code, chance };
+    this.#stage.scheduler.after(random.next() * ILL_MS, () => {
+      if (this.#isOver) return;
+      this.#note(`disk of ${pod.name} is well`);
+      delete pod.disk;
+      this.#startLater(pod);
+    });
   }
 
   /** As people do it: the server goes, another one comes up with its address, and somebody notices. */

@@ -17,7 +17,8 @@ interface Written {
 
 const WORD = /#\d+\b/g;
 
-function wordsIn(text: string): string[] {
+/** The words of all lines in a text. */
+export function wordsIn(text: string): string[] {
   return text.match(WORD) ?? [];
 }
 

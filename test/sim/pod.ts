@@ -10,10 +10,12 @@ import type { Path } from '../../src/reconcile/entry.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
 import type { MemoryEtcd } from '../support/memory-etcd.ts';
 import { READS } from '../support/fs-calls.ts';
+import { fsError } from '../support/fs-error.ts';
 import { MemoryFs } from '../support/memory-fs.ts';
 import { MemoryStore } from '../support/memory-store.ts';
 import type { Random } from '../support/random.ts';
 import { SimNetwork, type Weather } from './network.ts';
+import { canFail, type Illness } from './disk.ts';
 import type { Scheduler } from './scheduler.ts';
 import { speaker } from './speaker.ts';
 import type { Trace } from './trace.ts';
@@ -25,6 +27,9 @@ export const ROOT = '/pod/etc';
 export const OUTSIDE = '/outside';
 /** 2024, so that times look like times. */
 export const START_NS = 1_706_000_000_000_000_000n;
+
+/** How long a start may take; milliseconds. */
+const START_MS = 3_000;
 
 /** Thrown by every call of a process that is gone. */
 class Killed extends Error {}
@@ -77,6 +82,10 @@ export class Pod {
   readonly #options: Partial<RunOptions>;
   /** How far this machine's time of day is off; nanoseconds. */
   offsetNs = 0n;
+  /** How often the machine was started, once that is known to have happened. */
+  boots: number | undefined;
+  /** While some of the agent's calls fail. */
+  disk?: Illness;
   /** Whether local programs work here. */
   hasPrograms = true;
   /** When local programs were last at which paths of DIR. */
@@ -172,6 +181,10 @@ export class AgentProcess {
   readonly #ports: Ports;
   readonly #stop = new AbortController();
   readonly #open = new Set<number>();
+  readonly #random: Random;
+  readonly #startMs: number;
+  /** A call could have failed because of the disk. */
+  #wasIll = false;
   /** It is killed before this call. */
   killAt: number;
   #calls = 0;
@@ -191,6 +204,8 @@ export class AgentProcess {
     this.#pod = pod;
     this.#world = world;
     this.#options = options;
+    this.#random = random;
+    this.#startMs = world.scheduler.nowMs;
     this.killAt = killAt;
     this.#network = new SimNetwork(pod.name, world.scheduler, random, world.weather);
     const isDead = (): boolean => this.isDead;
@@ -204,6 +219,7 @@ export class AgentProcess {
       clock,
       openStore: () => new MemoryStore(world.etcd, clock, this.#network, pod.name),
       openWatch: () => this.#watch(),
+      ...(pod.boots === undefined ? {} : { bootId: `boot ${pod.boots}` }),
       lock: async () => ({ release: async () => undefined }),
     };
   }
@@ -232,7 +248,9 @@ export class AgentProcess {
       if (this.isDead) return;
       this.#world.trace.note(name, `ended: ${String(error)}`);
       // An init container says so when there is no volume.
-      if (!(error instanceof ConfigError) && !(this.isOnce && error instanceof VolumeError))
+      // With a disk that fails it cannot start: whoever looks after it tries again.
+      const isStart = this.#wasIll && this.#world.scheduler.nowMs - this.#startMs < START_MS;
+      if (!isStart && !(error instanceof ConfigError) && !(this.isOnce && error instanceof VolumeError))
         this.#world.fail(
           'G11',
           `${name} ended by itself: ${error instanceof Error ? (error.stack ?? '') : ''}`,
@@ -285,6 +303,7 @@ export class AgentProcess {
         const path = typeof args[1] === 'string' ? args[1] : undefined;
         if (isChange) this.#beforeChange(name, args, call);
         this.#world.between(this.#pod);
+        this.#failIfIll(name, isChange, path);
         const result = call(...args);
         if (name.startsWith('open')) this.#open.add(result as number);
         if (name === 'close') this.#open.delete(args[1] as number);
@@ -299,6 +318,13 @@ export class AgentProcess {
       ...[...CHANGES].map((name) => [name, wrap(name, true)]),
     ]);
     return calls as FsPort;
+  }
+
+  #failIfIll(name: keyof FsPort, isChange: boolean, path: ByteString | undefined): void {
+    const { disk } = this.#pod;
+    if (disk === undefined || !canFail(name, isChange, disk.code)) return;
+    this.#wasIll = true;
+    if (this.#random.next() < disk.chance) throw fsError(disk.code, name, path ?? '');
   }
 
   #beforeChange(name: keyof FsPort, args: unknown[], call: (...args: unknown[]) => unknown): void {

@@ -83,3 +83,13 @@ export function identities(fs: MemoryFs): string[] {
   walk(ROOT);
   return lines;
 }
+
+/** The text of every file below a directory, whoever it belongs to. */
+export function* textsBelow(fs: MemoryFs, dir: string): Iterable<string> {
+  for (const name of fs.readdir('check', dir)) {
+    const at = `${dir}/${name}`;
+    const type = fs.lstat('check', at)?.type;
+    if (type === 'directory') yield* textsBelow(fs, at);
+    else if (type === 'file') yield fs.textAt(at) ?? '';
+  }
+}

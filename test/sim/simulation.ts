@@ -1,7 +1,7 @@
 /** One run: agents, a mount and local programs, with faults, all from one seed; then rest, and what must be true. */
 
 import { Actor } from './actor.ts';
-import { Faults, NETWORK_AND_KILLS, OTHER_STORES, type Fault } from './faults.ts';
+import { Faults, MACHINES, NETWORK_AND_KILLS, OTHER_STORES, POWER, type Fault } from './faults.ts';
 import type { Pod } from './pod.ts';
 import { AT_THE_TOP, DANGERS, EDITS, LINKS, SETS, type Weighted } from './programs.ts';
 import { SET_DIRECTORIES } from './sets.ts';
@@ -26,10 +26,11 @@ const REST_MS = 240_000;
 const LATE_MS = 20_000;
 const STILL_MS = 45_000;
 /**
- * How much happens. `calm`: writers that give each other time. `stores`: so, and the store is wiped, restored or replaced. `rough`: twice as much, hints that are lost, and steps of local programs between
+ * How much happens. `calm`: writers that give each other time. `stores`: so, and the store is wiped, restored or replaced. `machines`: so, and disks fail and the time of day is
+ * set. `power`: so, and machines lose their power. `rough`: twice as much, hints that are lost, and steps of local programs between
  * any two calls of an agent. `wild`: so, and programs also make, move and remove names at the top of DIR, and make links.
  */
-export type Profile = 'calm' | 'stores' | 'rough' | 'wild';
+export type Profile = 'calm' | 'stores' | 'machines' | 'power' | 'rough' | 'wild';
 
 interface Pace {
   /** How likely it is that a local program's step comes before a call of an agent. */
@@ -60,6 +61,8 @@ const CALM: Pace = {
 const PACES: Readonly<Record<Profile, Pace>> = {
   calm: CALM,
   stores: { ...CALM, faults: [...OTHER_STORES, ...OTHER_STORES, ...NETWORK_AND_KILLS] },
+  machines: { ...CALM, faults: [...MACHINES, ...MACHINES, ...MACHINES, ...NETWORK_AND_KILLS] },
+  power: { ...CALM, programs: EDITS, faults: [...POWER, ...POWER, ...POWER, ...NETWORK_AND_KILLS] },
   rough: {
     between: 0.004,
     lostHints: 0.1,
@@ -109,7 +112,8 @@ class Simulation {
     stage.lostHints = lostHints;
     const actors = new Map<Pod, Actor>();
     const { mounted: onMount, observers, faults: kinds } = this.#pace;
-    const hasSets = programs.some((one) => SETS.includes(one));
+    const hasSets = onMount.some((one) => SETS.includes(one));
+    const isOwner = programs.some((one) => SETS.includes(one));
     for (const dir of [...TOP_DIRECTORIES, ...(hasSets ? SET_DIRECTORIES : [])]) stage.mount.mkdir(dir);
     if (hasSets) stage.owners.push(stage.mount.name);
     const all = 1 + random.below(3);
@@ -121,8 +125,10 @@ class Simulation {
       pod.hasPrograms = all === 1 || pods > 1 || observers === 0 || random.next() >= observers;
       if (pod.hasPrograms) {
         actors.set(pod, new Actor(local, scheduler, trace, stage.fork(), programs, pauseMs));
-        if (hasSets) stage.owners.push(pod.name);
+        if (isOwner) stage.owners.push(pod.name);
       }
+      // Known from the first start on, so that the one after a cut is known to be another.
+      if (kinds.includes('power')) pod.boots = 1;
       pod.start();
     }
     stage.between = (pod) => {

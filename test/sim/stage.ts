@@ -16,13 +16,13 @@ import { Accounts } from './accounts.ts';
 import { Archive } from './archive.ts';
 import { Commits } from './commits.ts';
 import { Contained } from './contained.ts';
-import { History, RecordedSite } from './history.ts';
+import { History, RecordedSite, wordsIn } from './history.ts';
 import { LastGood } from './last-good.ts';
 import { MountSite, type Keys } from './mount.ts';
 import { FINE, type Weather } from './network.ts';
 import { Pod, ROOT, START_NS, URL, type World } from './pod.ts';
 import { Scheduler } from './scheduler.ts';
-import { diskShown, differences, volumeShown } from './shown.ts';
+import { diskShown, differences, textsBelow, volumeShown } from './shown.ts';
 import { DiskSite } from './site.ts';
 import { speaker } from './speaker.ts';
 import { Trace } from './trace.ts';
@@ -33,6 +33,10 @@ export interface Failure {
   /** Which guarantee of the design. */
   readonly guarantee: string;
   readonly what: string;
+}
+
+function wordsOnDisk(pod: Pod): Set<string> {
+  return new Set([...textsBelow(pod.fs, ROOT)].flatMap(wordsIn));
 }
 
 function writeForeign(site: MountSite, path: string, text: string): void {
@@ -217,6 +221,19 @@ export class Stage implements World {
     if (this.failures.length < 20) this.failures.push({ guarantee, what });
   }
 
+  /** The power of a machine fails: what its programs never had synced may be gone. */
+  cutPower(pod: Pod, random: Random): void {
+    pod.agent?.kill();
+    const before = wordsOnDisk(pod);
+    pod.fs.cutPower((below) => random.below(below));
+    const after = wordsOnDisk(pod);
+    const gone = [...before].filter((word) => !after.has(word));
+    for (const word of gone) this.history.superseded.add(word);
+    pod.boots = (pod.boots ?? 0) + 1;
+    this.trace.note(pod.name, `power cut: ${gone.join(' ')}`);
+    for (const validator of this.validators) validator.onBoot?.(pod);
+  }
+
   async pass(ms: number): Promise<void> {
     await this.scheduler.pass(ms);
   }
@@ -243,10 +260,8 @@ export class Stage implements World {
     yield* this.mount.everyText();
     for (const pod of this.pods) {
       for (const text of diskShown(pod.fs).values()) yield text;
-      const { parked } = pod.layout;
-      if (pod.fs.stat(parked) === undefined) continue;
-      for (const name of pod.fs.readdir('check', parked))
-        yield Buffer.from(pod.fs.readFile(`${parked}/${name}`)).toString('latin1');
+      for (const dir of [pod.layout.parked, pod.layout.quarantine])
+        if (pod.fs.stat(dir) !== undefined) yield* textsBelow(pod.fs, dir);
     }
   }
 

@@ -12,6 +12,8 @@ export interface Validator {
   beforeCall?(pod: Pod, call: keyof FsPort, args: readonly unknown[]): void;
   /** It has made it. */
   afterCall?(pod: Pod, call: keyof FsPort, args: readonly unknown[]): void;
+  /** Its machine has lost its power and starts again. */
+  onBoot?(pod: Pod): void;
   onKill?(pod: Pod): void;
   onStart?(pod: Pod, agent: AgentProcess): void;
   /** It ended by itself. */

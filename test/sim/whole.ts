@@ -84,6 +84,16 @@ export class WholeTrees implements Validator {
   afterCall(pod: Pod, call: keyof FsPort, args: readonly unknown[]): void {
     if (!NAMES.has(call)) return;
     if (call === 'rename' && args[2] === pod.layout.data) this.#flipped(pod);
+    this.#checkSets(pod);
+  }
+
+  /** What a reader finds before an agent has started. */
+  onBoot(pod: Pod): void {
+    this.#flips.delete(pod);
+    this.#checkSets(pod);
+  }
+
+  #checkSets(pod: Pod): void {
     const tree = `${ROOT}/..data`;
     for (const owner of this.#needs.owners()) {
       // Its own programs' saves are seen as they are made.

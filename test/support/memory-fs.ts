@@ -16,6 +16,8 @@ interface Inode {
   /** Open descriptors. */
   opens: number;
   data: Uint8Array;
+  /** How much of the data is on the disk for sure; `before`: that part as it was, if it was written over since. */
+  synced: { readonly length: number; readonly before?: Uint8Array };
   /** Of a directory. */
   readonly entries: Map<ByteString, Inode>;
   /** Of a symlink. */
@@ -104,6 +106,7 @@ export class MemoryFs implements FsPort {
       ctimeNs: stamp,
       opens: 0,
       data: new Uint8Array(0),
+      synced: { length: 0 },
       entries: new Map(),
       target: more.target ?? '',
       rdev: more.rdev ?? 0,
@@ -167,7 +170,64 @@ export class MemoryFs implements FsPort {
     return place;
   }
 
-  #attach({ dir, name }: Place, inode: Inode): void {
+  /** Takes back what changes names and attributes, one step after the other, back to the last time that all was on disk. */
+  #undo: (() => void)[] = [];
+
+  /** About to change what a directory holds and the attributes of an inode. */
+  #note(inode: Inode, place?: Place): void {
+    const { mode, nlink, mtimeNs, ctimeNs } = inode;
+    const parent = this.#parents.get(inode);
+    if (place === undefined) {
+      this.#undo.push(() => void Object.assign(inode, { mode, nlink, mtimeNs, ctimeNs }));
+      return;
+    }
+    const { dir, name } = place;
+    const before = { nlink: dir.nlink, mtimeNs: dir.mtimeNs, ctimeNs: dir.ctimeNs };
+    const had = dir.entries.get(name);
+    this.#undo.push(() => {
+      Object.assign(inode, { mode, nlink, mtimeNs, ctimeNs });
+      Object.assign(dir, before);
+      if (had === undefined) dir.entries.delete(name);
+      else dir.entries.set(name, had);
+      if (parent === undefined) this.#parents.delete(inode);
+      else this.#parents.set(inode, parent);
+    });
+  }
+
+  /** What is on the disk of a file may be needed as it is now. */
+  #aboutToOverwrite(inode: Inode, from: number): void {
+    const { length, before } = inode.synced;
+    if (before === undefined && from < length) inode.synced = { length, before: inode.data.slice(0, length) };
+  }
+
+  /**
+   * The power fails, and the machine starts again: no process is left. Of the changes of names and attributes since the last sync
+   * of a directory or of all, a first part is on disk: journals keep their order (ext4: Documentation/filesystems/ext4/journal.rst). What
+   * was written to a file since its last fsync is there, in part, as zeros or not at all, whatever its name says: blocks are
+   * allocated late (ext4: Documentation/admin-guide/ext4.rst, `auto_da_alloc`; fsync(2)).
+   */
+  cutPower(below: (below: number) => number): void {
+    for (let lost = below(this.#undo.length + 1); lost > 0; lost -= 1) this.#undo.pop()?.();
+    this.#undo = [];
+    this.#descriptors.clear();
+    this.#free.length = 0;
+    const seen = new Set<Inode>();
+    const visit = (inode: Inode): void => {
+      if (seen.has(inode)) return;
+      seen.add(inode);
+      inode.opens = 0;
+      if (inode.type === 'file') {
+        inode.data = afterPowerCut(inode, below);
+        inode.synced = { length: inode.data.length };
+      }
+      for (const child of inode.entries.values()) visit(child);
+    };
+    visit(this.#root);
+  }
+
+  #attach(place: Place, inode: Inode): void {
+    const { dir, name } = place;
+    this.#note(inode, place);
     dir.entries.set(name, inode);
     inode.nlink += 1;
     const stamp = this.#stamp();
@@ -177,7 +237,9 @@ export class MemoryFs implements FsPort {
     dir.nlink += 1;
   }
 
-  #detach({ dir, name }: Place, inode: Inode): void {
+  #detach(place: Place, inode: Inode): void {
+    const { dir, name } = place;
+    this.#note(inode, place);
     dir.entries.delete(name);
     inode.nlink -= 1;
     const stamp = this.#stamp();
@@ -218,7 +280,10 @@ export class MemoryFs implements FsPort {
     const { inode } = place;
     if (inode === undefined) throw fsError('ENOENT', 'open', path);
     if (inode.type === 'directory') throw fsError('EISDIR', 'open', path);
-    if (flags.truncate === true) this.#setData(inode, new Uint8Array(0));
+    if (flags.truncate === true) {
+      this.#aboutToOverwrite(inode, 0);
+      this.#setData(inode, new Uint8Array(0));
+    }
     return this.#open(inode, path, 'write', flags.append === true);
   }
 
@@ -354,6 +419,7 @@ export class MemoryFs implements FsPort {
     const { inode } = descriptor;
     const at = descriptor.isAppending ? inode.data.length : (position ?? descriptor.position);
     if (bytes.length === 0) return;
+    this.#aboutToOverwrite(inode, at);
     const before = inode.data;
     const length = Math.max(before.length, at + bytes.length);
     // With room to grow: a log is appended to thousands of times. What lies behind the end is not known to be zeros.
@@ -369,6 +435,7 @@ export class MemoryFs implements FsPort {
 
   ftruncate(_label: string, fd: number, size: bigint): void {
     const { inode } = this.#descriptor('ftruncate', fd, 'write');
+    this.#aboutToOverwrite(inode, Number(size));
     const data = new Uint8Array(Number(size));
     data.set(inode.data.subarray(0, data.length));
     this.#setData(inode, data);
@@ -379,6 +446,7 @@ export class MemoryFs implements FsPort {
   }
 
   #setMode(inode: Inode, mode: number): void {
+    this.#note(inode);
     inode.mode = mode & 0o7777;
     inode.ctimeNs = this.#stamp();
   }
@@ -389,12 +457,14 @@ export class MemoryFs implements FsPort {
 
   /** Node sets microseconds. */
   #setTimes(inode: Inode, mtimeNs: bigint): void {
+    this.#note(inode);
     inode.mtimeNs = (mtimeNs / 1000n) * 1000n;
     inode.ctimeNs = this.#stamp();
   }
 
   fsync(_label: string, fd: number): void {
-    this.#descriptor('fdatasync', fd);
+    const { inode } = this.#descriptor('fdatasync', fd);
+    inode.synced = { length: inode.data.length };
   }
 
   close(_label: string, fd: number): void {
@@ -532,9 +602,38 @@ export class MemoryFs implements FsPort {
   syncDir(_label: string, path: ByteString): void {
     const inode = this.#existing('open', path);
     if (inode.type !== 'directory') throw fsError('ENOTDIR', 'open', path);
+    this.#undo = [];
   }
 
   syncFs(_label: string, path: ByteString): void {
     this.#existing('open', path, true);
+    this.#undo = [];
+    const visit = (inode: Inode): void => {
+      if (inode.type === 'file') inode.synced = { length: inode.data.length };
+      for (const child of inode.entries.values()) visit(child);
+    };
+    visit(this.#root);
+  }
+}
+
+/** What is left of a file's data. */
+function afterPowerCut({ data, synced }: Inode, below: (below: number) => number): Uint8Array {
+  const { length, before } = synced;
+  if (before === undefined && data.length === length) return data.slice();
+  const old = before ?? data.slice(0, length);
+  switch (below(4)) {
+    case 0:
+      return old;
+    case 1:
+      return data.slice();
+    case 2: {
+      // The length is on disk, the end of the data is not.
+      const torn = new Uint8Array(data.length);
+      torn.set(old.subarray(0, data.length));
+      torn.set(data.subarray(0, below(data.length + 1)));
+      return torn;
+    }
+    default:
+      return before === undefined ? old : new Uint8Array(0);
   }
 }

@@ -1,0 +1,107 @@
+/** What a power cut leaves in the file system in memory, and what an agent makes of it. */
+
+import { expect } from 'chai';
+import { MemoryFs } from '../support/memory-fs.ts';
+import { Stage } from './stage.ts';
+
+/** Keeps all names, and of data that was not synced the length and the first three bytes. */
+function tear(below: number): number {
+  return below === 4 ? 2 : below > 4 ? 3 : 0;
+}
+
+/** Keeps all names, and of new data nothing. */
+function forget(below: number): number {
+  return below === 4 ? 3 : 0;
+}
+
+describe('a power cut', () => {
+  describe('of the file system in memory', () => {
+    let fs: MemoryFs;
+    const write = (path: string, text: string, isSynced: boolean): void => {
+      const fd = fs.openWrite(path, { create: true });
+      fs.write('test', fd, Buffer.from(text));
+      if (isSynced) fs.fsync('test', fd);
+      fs.close('test', fd);
+    };
+
+    beforeEach(() => {
+      let now = 0n;
+      fs = new MemoryFs(() => (now += 1000n));
+      fs.mkdir('test', '/d', 0o755);
+      fs.syncDir('test', '/d');
+    });
+
+    it('leaves what was synced, and of the rest the name without the data', () => {
+      write('/d/synced', 'synced', true);
+      write('/d/not', 'never', false);
+      fs.syncDir('test', '/d');
+      fs.cutPower(forget);
+      expect(fs.readdir('test', '/d')).to.deep.equal(['not', 'synced']);
+      expect([fs.textAt('/d/synced'), fs.textAt('/d/not')]).to.deep.equal(['synced', '']);
+    });
+
+    it('can leave zeros in the place of data', () => {
+      write('/d/not', 'never', false);
+      fs.cutPower(tear);
+      expect(fs.textAt('/d/not')).to.equal('nev\0\0');
+    });
+
+    it('takes back names in the order in which they were changed, up to the last sync of a directory', () => {
+      write('/d/a', 'a', true);
+      fs.syncDir('test', '/d');
+      fs.rename('test', '/d/a', '/d/b');
+      fs.link('test', '/d/b', '/d/c');
+      fs.unlink('test', '/d/b');
+      const seen = new Set<string>();
+      const names = (): string => fs.readdir('test', '/d').join();
+      seen.add(names());
+      // The last change, and one more each time.
+      for (let step = 0; step < 4; step += 1) {
+        fs.cutPower((below) => (below === 4 ? 0 : Math.min(1, below - 1)));
+        seen.add(names());
+        if (names() === 'a') break;
+      }
+      expect([...seen]).to.deep.equal(['c', 'b,c']);
+      expect(fs.lstat('test', '/d/c')?.nlink).to.equal(2);
+    });
+
+    it('can take all of them back, but nothing from before the sync', () => {
+      write('/d/a', 'a', true);
+      fs.syncFs('test', '/d');
+      fs.rename('test', '/d/a', '/d/b');
+      fs.unlink('test', '/d/b');
+      fs.cutPower((below) => below - 1);
+      expect(fs.readdir('test', '/d')).to.deep.equal(['a']);
+      expect(fs.lstat('test', '/d/a')?.nlink).to.equal(1);
+      expect(fs.textAt('/d/a')).to.equal('a');
+    });
+  });
+
+  it('tears no file of the agent, and a torn one that nobody has written since it was pushed comes back from the volume', async () => {
+    const stage = await Stage.open(1);
+    const { pod, local } = stage.addPod();
+    pod.boots = 1;
+    stage.mount.mkdir('d');
+    pod.start();
+    await stage.pass(3_000);
+    const file = local.open('d/file', { create: true });
+    file.write(stage.history.line('pod', 'd/file'), 0);
+    file.close();
+    await stage.pass(3_000);
+    const pushed = stage.mount.text('d/file');
+    expect(pushed).to.match(/^#1 /);
+    // A publish has its log synced, and so what is known of the file.
+    stage.mount.mkdir('d/new');
+    await stage.pass(3_000);
+    pod.agent?.kill();
+    pod.fs.cutPower(tear);
+    pod.boots = 2;
+    expect(pod.fs.textAt(`${pod.layout.data}/d/file`)).to.match(/^#1 \0+$/);
+    pod.start();
+    await stage.pass(10_000);
+    expect(stage.mount.text('d/file')).to.equal(pushed);
+    expect(stage.differences()).to.deep.equal([]);
+    expect(stage.failures).to.deep.equal([]);
+    stage.end();
+  });
+});
