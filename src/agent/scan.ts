@@ -5,6 +5,7 @@ import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
 import { KeepTime } from './keep-time.ts';
 import { otherTree, type TreeName } from './layout.ts';
+import type { KeptRecord } from './ledger-record.ts';
 import type { LedgerState } from './ledger-state.ts';
 import {
   adoptionOf,
@@ -321,6 +322,15 @@ export class Scanner {
     return replaced !== undefined && mtimeNs < replaced.ns;
   }
 
+  /**
+   * The same for a kept inode. One that nobody had known at its path came there from another one, and that it is gone from
+   * that says nothing of it.
+   */
+  #isKeptSuperseded(record: KeptRecord, stat: FileStat): boolean {
+    const isFromHere = wasKnown(record, stat) || this.#replaced.get(stat.ino)?.path === record.path;
+    return isFromHere && this.#isSuperseded(stat);
+  }
+
   /** Writes down what superseded inodes hold, so that a later start does not take it for news. */
   #judgeReplaced(state: LedgerState, tree: TreeName, path: Path, ino: bigint, look: Look): void {
     const { fs, layout } = this.#o;
@@ -334,7 +344,7 @@ export class Scanner {
       if (record.slot.signature.ino !== ino) continue;
       const at = `${layout.kept}/${name}`;
       const kept = fs.lstat('look at replaced', at);
-      if (kept?.type !== 'file' || kept.ino !== ino || !this.#isSuperseded(kept)) continue;
+      if (kept?.type !== 'file' || kept.ino !== ino || !this.#isKeptSuperseded(record, kept)) continue;
       const slot = this.#reader.read(record.path, at, kept, look);
       if (slot !== undefined) look.kept.set(name, { path: record.path, slot });
     }
@@ -488,7 +498,7 @@ export class Scanner {
       if (this.#top.inodes.has(stat.ino)) continue;
       if (
         this.#isPublished(state, record.path, stat.ino, look) ||
-        this.#isKnownElsewhere(state, name, stat, look)
+        (wasKnown(record, stat) && this.#isKnownElsewhere(state, name, stat, look))
       ) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
         look.kept.set(name, null);
@@ -504,7 +514,8 @@ export class Scanner {
       if (slot === undefined) continue;
       look.kept.set(name, { path: record.path, slot });
       // A find that changes before it is dealt with is found as a whole once more.
-      if (slot.type !== 'file' || sameSlotContent(slot, record.slot) || this.#isSuperseded(stat)) continue;
+      if (slot.type !== 'file' || sameSlotContent(slot, record.slot)) continue;
+      if (this.#isKeptSuperseded(record, stat)) continue;
       const current = state.slots.get(record.path);
       if (sameSlotContent(slot, current)) continue;
       // It was in the volume, and whoever replaced it there had it.
@@ -517,6 +528,11 @@ export class Scanner {
       look.found.kept.set(name, slot);
     }
   }
+}
+
+/** Whether a kept inode is the one that was known at its path. */
+function wasKnown({ slot }: KeptRecord, { ino }: FileStat): boolean {
+  return slot.type !== 'other' && slot.signature.ino === ino;
 }
 
 function hasOtherMode(slot: Slot | undefined, { mode }: FileStat): boolean {

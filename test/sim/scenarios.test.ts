@@ -335,4 +335,21 @@ describe('what the simulation has found', () => {
     held.close();
     await expectAgreement(stage);
   });
+
+  it('a file that was moved in the old tree, to a name that the volume gets before anybody looks, is kept', async () => {
+    const { pod } = stage.addPod();
+    for (const dir of ['d', 'g']) stage.mount.mkdir(dir);
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    // No hint tells of it.
+    const shell = new DiskSite('shell', pod.fs, idle, () => undefined);
+    new RecordedSite(shell, stage.history, stage.trace).rename('d/file', 'g/file');
+    write(stage.remote, 'g/file');
+    await stage.pass(1_000);
+    await expectAgreement(stage);
+    expect(stage.mount.text('g/file')).to.include('mount');
+  });
 });
