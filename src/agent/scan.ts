@@ -4,7 +4,7 @@ import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
 import { KeepTime } from './keep-time.ts';
-import { otherTree, type TreeName } from './layout.ts';
+import { isOwnName, otherTree, type TreeName } from './layout.ts';
 import type { KeptRecord } from './ledger-record.ts';
 import type { LedgerState } from './ledger-state.ts';
 import {
@@ -28,6 +28,14 @@ import { statInTree } from './tree-stat.ts';
 /** Replaced inodes that are remembered; forgetting one keeps a copy too many. */
 const REPLACED_LIMIT = 10_000;
 
+/** Where a directory is on disk now, and when names in it came or went last. */
+interface MovedDirectory {
+  readonly at: ByteString;
+  readonly mtimeNs: bigint;
+}
+
+type MovedDirectories = ReadonlyMap<bigint, MovedDirectory>;
+
 interface Sighting {
   readonly path: Path;
   readonly stat: FileStat | undefined;
@@ -44,6 +52,10 @@ export class Scanner {
   readonly #keepTime = new KeepTime();
   /** Inodes that somebody replaced or removed: when they lost their name, at the latest. */
   readonly #replaced = new Map<bigint, { readonly path: Path; readonly ns: bigint }>();
+  /** Directories that this look has found at another path than the published tree had them, by inode. */
+  #movedDirectories: MovedDirectories = new Map();
+  /** Inodes of the directories of the published tree by their place on disk, until their removal has settled. */
+  readonly #inodes = new Map<ByteString, bigint>();
   /** Directories of the trees by their place on disk, as they were when they were listed. */
   readonly #listed = new Map<ByteString, { readonly path: Path; readonly mtimeNs: bigint }>();
 
@@ -174,7 +186,10 @@ export class Scanner {
   #listInTree(tree: TreeName, path: Path, look: Look): ByteString[] | undefined {
     const at = this.#o.layout.inTree(tree, path);
     const stat = this.#o.fs.lstat('list', at);
-    if (stat?.type === 'directory') this.#listed.set(at, { path, mtimeNs: stat.mtimeNs });
+    if (stat?.type === 'directory') {
+      this.#listed.set(at, { path, mtimeNs: stat.mtimeNs });
+      this.#inodes.set(at, stat.ino);
+    }
     return this.#reader.list(at, path, look);
   }
 
@@ -257,14 +272,18 @@ export class Scanner {
   // Phase 2: which differences count now.
   #judgeActive(state: LedgerState, tree: TreeName, sightings: readonly Sighting[], look: Look): void {
     const moved = movedPaths(sightings.filter(({ path }) => !this.#o.excluded(path)));
+    this.#movedDirectories = findMovedDirectories(this.#o, tree, sightings);
     for (const sighting of sightings) {
       const { path, stat, slot } = sighting;
       if (this.#o.excluded(path)) {
         look.edits.set(path, stat === undefined ? undefined : carriedSlot(stat));
         continue;
       }
-      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino)
-        this.#noteReplaced(path, slot, () => this.#directoryAbove(tree, path));
+      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino) {
+        const moved = this.#movedDirectory(tree, path);
+        if (moved === undefined) this.#noteReplaced(path, slot, () => this.#directoryAbove(tree, path));
+        else this.#noteReplacedInMoved(path, slot, moved);
+      }
       const known = this.#knownInode(state, slot, stat);
       const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, known);
       const at = this.#o.layout.inTree(tree, path);
@@ -275,6 +294,7 @@ export class Scanner {
       if (slot?.type === 'file') this.#judgeReplaced(state, tree, path, slot.signature.ino, look);
       if (stat === undefined) {
         look.edits.set(path, undefined);
+        this.#inodes.delete(at);
         continue;
       }
       const read = this.#reader.read(path, at, stat, look);
@@ -291,6 +311,18 @@ export class Scanner {
       if (stat?.type === 'directory') return stat;
     }
     return undefined;
+  }
+
+  /** The directory that held a path, if it was moved: what was replaced in it lost its name at its new place. */
+  #movedDirectory(tree: TreeName, path: Path): MovedDirectory | undefined {
+    const ino = this.#inodes.get(this.#o.layout.inTree(tree, parentOf(path) ?? ''));
+    return ino === undefined ? undefined : this.#movedDirectories.get(ino);
+  }
+
+  /** As `noteReplaced`, of a file in a directory that was moved; if it is still in there, it has not lost its name. */
+  #noteReplacedInMoved(path: Path, { signature: { ino } }: Slot, { at, mtimeNs }: MovedDirectory): void {
+    const there = this.#o.fs.lstat('look at moved', `${at}/${path.slice((parentOf(path) ?? '').length + 1)}`);
+    if (there?.ino !== ino) this.#replaced.set(ino, { path, ns: mtimeNs });
   }
 
   /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
@@ -533,6 +565,36 @@ export class Scanner {
 /** Whether a kept inode is the one that was known at its path. */
 function wasKnown({ slot }: KeptRecord, { ino }: FileStat): boolean {
   return slot.type !== 'other' && slot.signature.ino === ino;
+}
+
+/**
+ * Directories at other paths than before, if any has left its own: those of the sightings, and real ones at the top, to
+ * which they may have been moved.
+ */
+function findMovedDirectories(
+  { fs, layout }: Pick<ScannerOptions, 'fs' | 'layout'>,
+  tree: TreeName,
+  sightings: readonly Sighting[],
+): MovedDirectories {
+  const found = new Map<bigint, MovedDirectory>();
+  if (!sightings.some(({ stat, slot }) => slot?.type === 'directory' && stat?.type !== 'directory'))
+    return found;
+  for (const { path, stat, slot } of sightings) {
+    if (stat?.type === 'directory' && slot?.type !== 'directory')
+      found.set(stat.ino, { at: layout.inTree(tree, path), mtimeNs: stat.mtimeNs });
+  }
+  const walk = (at: ByteString): void => {
+    const stat = fs.lstat('look for moved', at);
+    if (stat?.type !== 'directory') return;
+    found.set(stat.ino, { at, mtimeNs: stat.mtimeNs });
+    try {
+      for (const name of fs.readdir('look for moved', at)) walk(`${at}/${name}`);
+    } catch {
+      // Gone meanwhile, or closed to this agent: then it is not known when names in it went.
+    }
+  };
+  for (const name of fs.readdir('list top', layout.root)) if (!isOwnName(name)) walk(layout.top(name));
+  return found;
 }
 
 function hasOtherMode(slot: Slot | undefined, { mode }: FileStat): boolean {

@@ -607,6 +607,23 @@ describe('a look', () => {
         }));
     }
 
+    for (const to of ['conf.d/moved', 'moved']) {
+      it(`a write that was made after the directory was moved to ${to}, and before the file was replaced there, is none`, () =>
+        serve(async (served) => {
+          expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+          type(served.root, `mv conf.d/sub ${to}; echo cut > ${to}/deep`);
+          await nextTick(`${served.root}~`);
+          type(served.root, `echo new > ${to}/.new; mv ${to}/.new ${to}/deep`);
+          const findings: Findings[] = [];
+          for (const text of ['a\n', 'b\n', 'c\n', 'd\n']) {
+            findings.push(await served.lookUntilSettled());
+            served.publish({ ...VIEW, 'other.conf': file(text) });
+          }
+          expect(findings.flatMap(({ losers }) => losers)).to.deep.equal([]);
+          expect(readTree(served.at('conf.d')).has('sub')).to.equal(false);
+        }));
+    }
+
     it('a write to a file that was moved to the top and published there is none once it is removed', () =>
       serve(async (served) => {
         type(served.root, 'mv conf.d/a.conf moved; echo more >> moved');
