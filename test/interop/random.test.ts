@@ -4,9 +4,11 @@
  * `SEED` gives one seed for all, `ROUNDS` the length of each run, `VARIANT` names the only one.
  */
 
+import { expect } from 'chai';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { OLD_CLIENTS } from '../../tools/suites.mjs';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs } from '../support/juicefs.ts';
 import { RandomRun, type Variant } from '../support/random-run.ts';
@@ -18,41 +20,43 @@ const VARIANTS: readonly Variant[] = [
     name: 'random-trash',
     what: 'an agent and a mount by turns, with trash',
     seed: 1,
-    rounds: 40,
+    rounds: 36,
     format: ['--trash-days', '1'],
     sides: ['agent', 'mount'],
-    busy: false,
-    capabilities: [],
   },
   {
     name: 'random-final',
     what: 'an agent and a mount by turns, without trash',
     seed: 2,
-    rounds: 40,
+    rounds: 36,
     format: ['--trash-days', '0'],
     sides: ['agent', 'mount'],
-    busy: false,
-    capabilities: [],
+  },
+  {
+    name: 'random-links',
+    what: 'an agent and a mount by turns, with hard links and extended attributes',
+    seed: 6,
+    rounds: 32,
+    format: ['--trash-days', '1'],
+    sides: ['agent', 'mount'],
+    capabilities: ['hard-links', 'xattrs'],
   },
   {
     name: 'random-busy',
     what: 'two agents and a mount at the same time',
     seed: 3,
-    rounds: 0,
+    rounds: 24,
     format: ['--trash-days', '1'],
     sides: ['agent', 'agent', 'mount'],
-    busy: true,
-    capabilities: [],
+    isBusy: true,
   },
   {
     name: 'random-alone',
     what: 'one agent, which is quick',
     seed: 5,
-    rounds: 0,
+    rounds: 32,
     format: ['--trash-days', '0'],
     sides: ['agent'],
-    busy: false,
-    capabilities: [],
   },
   {
     name: 'random-control',
@@ -61,15 +65,29 @@ const VARIANTS: readonly Variant[] = [
     rounds: 24,
     format: ['--trash-days', '1'],
     sides: ['mount', 'mount'],
-    busy: false,
-    capabilities: ['sparse'],
+    capabilities: ['sparse', 'hard-links', 'xattrs'],
   },
+  ...OLD_CLIENTS.map((client, index): Variant => ({
+    name: `random-${client.replaceAll('.', '-')}`,
+    what: `an agent and a mount of ${client} by turns`,
+    seed: 7 + index,
+    rounds: 8,
+    // Each way of deleting with an old and a newer release.
+    format: ['--trash-days', index % 2 === 0 ? '1' : '0'],
+    sides: ['agent', 'mount'],
+    client,
+  })),
 ];
 
+/**
+ * By how much statistics of directories may be off for each operation of a mount; entries and pages of 4 KiB. The control
+ * showed 0 in 979 operations of four seeds; beside an agent, 1.3.0 was off by 45 in 19.
+ */
+const DRIFT = 0.05;
+const DRIFT_OF_OLD_CLIENTS = 5;
+
 const NAMED = process.env['VARIANT'];
-/** Of a run that is named and has no length of its own. */
-const DEFAULT_ROUNDS = 60;
-const CHOSEN = VARIANTS.filter(({ name, rounds }) => (NAMED === undefined ? rounds > 0 : name === NAMED));
+const CHOSEN = VARIANTS.filter(({ name }) => NAMED === undefined || name === NAMED);
 
 describe('random operations', function () {
   this.timeout(900_000);
@@ -80,11 +98,14 @@ describe('random operations', function () {
 
   before(async function () {
     needFuse(this);
-    const juicefs = new Juicefs(this);
+    const clients = new Map<Variant['client'], Juicefs>();
+    for (const { client } of CHOSEN) clients.set(client, new Juicefs(this, {}, client));
     server = await startEtcd();
     folder = mkdtempSync(join(tmpdir(), 'random-'));
     for (const variant of CHOSEN) {
-      const rounds = Number(process.env['ROUNDS'] ?? (variant.rounds || DEFAULT_ROUNDS));
+      const rounds = Number(process.env['ROUNDS'] ?? variant.rounds);
+      const juicefs = clients.get(variant.client);
+      if (juicefs === undefined) throw new Error('there is no client');
       const run = new RandomRun({ ...variant, rounds }, givenSeed() ?? variant.seed, juicefs, server, folder);
       const end = run.run().then(
         () => undefined,
@@ -105,6 +126,11 @@ describe('random operations', function () {
       if (started === undefined) this.skip();
       const error = await started.end;
       if (error !== undefined) throw error;
+      const { stepsOfMounts, drifted } = started.run;
+      expect(Number(drifted)).to.be.at.most(
+        (variant.client === undefined ? DRIFT : DRIFT_OF_OLD_CLIENTS) * stepsOfMounts,
+        'how far statistics of mounts are off',
+      );
     });
   }
 });

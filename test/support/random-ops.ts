@@ -3,27 +3,33 @@
 import {
   appendFileSync,
   chmodSync,
-  closeSync,
   linkSync,
-  lstatSync,
   mkdirSync,
-  openSync,
-  readdirSync,
   renameSync,
-  rmdirSync,
   rmSync,
   symlinkSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
-  writeSync,
 } from 'node:fs';
-import { codeOf } from '../../src/agent/error.ts';
 import { join, parentOf, type Path } from '../../src/reconcile/entry.ts';
 import { isAtOrBelow } from '../../src/reconcile/push-change.ts';
+import {
+  at,
+  printed,
+  quoted,
+  realFile,
+  removeDirectory,
+  rename,
+  survey,
+  textOf,
+  writeAt,
+  xattrs,
+  type Node,
+} from './random-disk.ts';
 import type { Random } from './random.ts';
 
-/** What a side must be able to take for an operation to be drawn: names of one inode, and holes. */
+/** What a side must be able to take for an operation to be drawn: names of one inode, holes, extended attributes. */
 export type Capability = 'hard-links' | 'sparse' | 'xattrs';
 
 /** One operation. */
@@ -36,12 +42,6 @@ export interface Operation {
   readonly replacedDirectory?: Path;
   /** Does it below `dir`, which need not be the tree it was drawn for but must show the same. */
   apply(dir: string): void;
-}
-
-interface Node {
-  readonly type: 'file' | 'directory' | 'symlink';
-  readonly size: number;
-  readonly mode: number;
 }
 
 /** Plain names, and those that somebody has to quote. */
@@ -67,6 +67,8 @@ export class RandomOperations {
    * with it, so "removed and made again" cannot be told in one look.
    */
   readonly #topDirectories = new Set<Path>();
+  /** What has or had extended attributes in this round: what takes its place keeps them in an agent's directory, and nowhere else. */
+  readonly #attributed = new Set<Path>();
   #nodes: ReadonlyMap<Path, Node> = new Map();
   #mayTouch: (top: string) => boolean = () => true;
 
@@ -79,6 +81,7 @@ export class RandomOperations {
   startRound(model: string): void {
     this.#unreachable.clear();
     this.#topDirectories.clear();
+    this.#attributed.clear();
     for (const [path, { type }] of survey(model)) {
       if (type === 'directory' && !path.includes('/')) this.#topDirectories.add(path);
     }
@@ -91,6 +94,12 @@ export class RandomOperations {
   next(model: string, mayTouch: (top: string) => boolean): Operation | undefined {
     this.#nodes = survey(model);
     this.#mayTouch = mayTouch;
+    if (this.#capabilities.has('xattrs')) {
+      for (const [path, { type }] of this.#nodes) {
+        if (type !== 'symlink' && xattrs().listXattrs(textOf(at(model, path))).length > 0)
+          this.#attributed.add(path);
+      }
+    }
     for (let n = 0; n < DRAWS; n += 1) {
       const operation = this.#draw();
       if (operation !== undefined) return operation;
@@ -122,7 +131,7 @@ export class RandomOperations {
   #free(): Path | undefined {
     const dir = this.#directory();
     const path = join(dir, this.#pick(NAMES) ?? 'a');
-    return this.#nodes.has(path) || !this.#isReachable(path) ? undefined : path;
+    return this.#nodes.has(path) || this.#attributed.has(path) || !this.#isReachable(path) ? undefined : path;
   }
 
   /** Never the same twice. */
@@ -150,6 +159,7 @@ export class RandomOperations {
       [2, () => this.#changeType()],
       [this.#capabilities.has('hard-links') ? 2 : 0, () => this.#hardLink()],
       [this.#capabilities.has('sparse') ? 1 : 0, () => this.#sparse()],
+      [this.#capabilities.has('xattrs') ? 3 : 0, () => this.#setXattr()],
     ];
     let dice = this.#random.next() * kinds.reduce((sum, [weight]) => sum + weight, 0);
     for (const [weight, draw] of kinds) {
@@ -239,7 +249,7 @@ export class RandomOperations {
   /** As editors and `sed -i` do. */
   #replace(): Operation | undefined {
     const path = this.#pick(this.#paths('file'));
-    if (path === undefined) return undefined;
+    if (path === undefined || this.#attributed.has(path)) return undefined;
     const text = this.#content();
     const temporary = join(parentOf(path) ?? '', `.new-${this.#serial}`);
     const mode = this.#nodes.get(path)?.mode ?? 0o644;
@@ -302,6 +312,8 @@ export class RandomOperations {
     const fits = this.#paths().filter((path) => {
       const isDirectory = this.#nodes.get(path)?.type === 'directory';
       if (path === from || isDirectory !== (node.type === 'directory')) return false;
+      // A rename over another name of the same file does nothing, but a name at the top of an agent's directory is a link.
+      if (this.#attributed.has(path) || this.#nodes.get(path)?.ino === node.ino) return false;
       return !isDirectory || this.#isEmpty(path);
     });
     return this.#pick(fits);
@@ -328,7 +340,8 @@ export class RandomOperations {
     const next = this.#pick(others) ?? 'file';
     const made =
       next === 'file' ? this.#create(path) : next === 'symlink' ? this.#symlink(path) : this.#filled(path);
-    if (made === undefined || (next === 'directory' && this.#topDirectories.has(path))) return undefined;
+    if (made === undefined || this.#attributed.has(path)) return undefined;
+    if (next === 'directory' && this.#topDirectories.has(path)) return undefined;
     return {
       shell: `rm -r ${quoted(path)}; ${made.shell}`,
       paths: [path],
@@ -363,6 +376,19 @@ export class RandomOperations {
     };
   }
 
+  #setXattr(): Operation | undefined {
+    const path = this.#pick(this.#paths().filter((each) => this.#nodes.get(each)?.type !== 'symlink'));
+    if (path === undefined) return undefined;
+    this.#serial += 1;
+    const name = `user.${this.#pick(['a', 'b']) ?? 'a'}`;
+    const value = `${this.#serial}`;
+    return {
+      shell: `setfattr -n ${name} -v ${value} ${quoted(path)}`,
+      paths: [path],
+      apply: (dir) => xattrs().setXattr(textOf(realFile(dir, path)), name, value),
+    };
+  }
+
   #sparse(): Operation | undefined {
     const path = this.#free();
     if (path === undefined) return undefined;
@@ -382,74 +408,4 @@ export class RandomOperations {
 /** The first part of a path. */
 function topOf(path: Path): string {
   return path.split('/', 1)[0] ?? path;
-}
-
-function survey(dir: string): Map<Path, Node> {
-  const nodes = new Map<Path, Node>();
-  const walk = (path: Path): void => {
-    for (const name of readdirSync(at(dir, path), { encoding: 'latin1' }).sort()) {
-      const below = join(path, name);
-      const stat = lstatSync(at(dir, below));
-      const type = stat.isDirectory() ? 'directory' : stat.isFile() ? 'file' : 'symlink';
-      nodes.set(below, { type, size: stat.size, mode: stat.mode & 0o7777 });
-      if (type === 'directory') walk(below);
-    }
-  };
-  walk('');
-  return nodes;
-}
-
-function at(dir: string, path: Path): Buffer {
-  return Buffer.concat([Buffer.from(dir), Buffer.from(`/${path}`, 'latin1')]);
-}
-
-function writeAt(file: Buffer, text: string, offset: number): void {
-  const fd = openSync(file, 'r+');
-  try {
-    writeSync(fd, text, offset);
-  } finally {
-    closeSync(fd);
-  }
-}
-
-/** What shows a directory at the top may be a link to it, and has a real one in its place for a moment. */
-function removeDirectory(path: Buffer): void {
-  try {
-    rmdirSync(path);
-  } catch (error) {
-    if (codeOf(error) !== 'ENOTDIR') throw error;
-    unlinkSync(path);
-  }
-}
-
-/** Where one of the two is a link to a directory and the other one a directory, the kernel wants the place free. */
-function rename(from: Buffer, to: Buffer): void {
-  try {
-    renameSync(from, to);
-  } catch (error) {
-    if (codeOf(error) !== 'EISDIR' && codeOf(error) !== 'ENOTDIR') throw error;
-    removeDirectory(to);
-    renameSync(from, to);
-  }
-}
-
-/** A name at the top that is a link into the tree: its file is linked, as `ln -L` does. */
-function realFile(dir: string, path: Path): Buffer {
-  const shown = at(dir, path);
-  return lstatSync(shown).isSymbolicLink() ? at(`${dir}/..data`, path) : shown;
-}
-
-function quoted(text: string): string {
-  if (/^[\w./-]+$/.test(text)) return text;
-  const escaped = text.replace(/[\\']|[^\x20-\x7e]/g, (char) =>
-    char === '\\' || char === "'" ? `\\${char}` : `\\x${char.charCodeAt(0).toString(16).padStart(2, '0')}`,
-  );
-  return `$'${escaped}'`;
-}
-
-function printed(text: string): string {
-  if (text === '') return ':';
-  const line = text.slice(0, text.indexOf('\n') + 1);
-  const times = text.length / line.length;
-  return times === 1 ? `echo ${line.trimEnd()}` : `yes ${quoted(line.trimEnd())} | head -n ${times}`;
 }

@@ -27,8 +27,10 @@ export interface Variant {
   readonly format: readonly string[];
   readonly sides: readonly ('agent' | 'mount')[];
   /** Several sides write within a round, each below names at the top of its own. */
-  readonly busy: boolean;
-  readonly capabilities: readonly Capability[];
+  readonly isBusy?: true;
+  readonly capabilities?: readonly Capability[];
+  /** The real client, if not the newest one. */
+  readonly client?: `juicefs-${string}`;
 }
 
 /** Rounds between two checks with all mounts closed; those that let them stand come after each. */
@@ -48,6 +50,7 @@ const NAMED_STEPS = Number(process.env['STEPS'] ?? 60);
 /** One run of one variant. */
 export class RandomRun {
   readonly #variant: Variant;
+  readonly #capabilities: readonly Capability[];
   readonly #seed: number;
   readonly #juicefs: Juicefs;
   readonly #server: EtcdServer;
@@ -66,13 +69,14 @@ export class RandomRun {
 
   constructor(variant: Variant, seed: number, juicefs: Juicefs, server: EtcdServer, folder: string) {
     this.#variant = variant;
+    this.#capabilities = variant.capabilities ?? [];
     this.#seed = seed;
     this.#juicefs = juicefs;
     this.#server = server;
     this.#folder = join(folder, variant.name);
     this.#model = join(this.#folder, 'model');
     this.#random = new Random(seed);
-    this.#operations = new RandomOperations(this.#random, variant.capabilities);
+    this.#operations = new RandomOperations(this.#random, this.#capabilities);
   }
 
   /** Operations until now. */
@@ -129,7 +133,8 @@ export class RandomRun {
   async #start(): Promise<RandomChecks> {
     mkdirSync(this.#folder);
     mkdirSync(this.#model);
-    const { name, format, sides, capabilities } = this.#variant;
+    const { name, format, sides } = this.#variant;
+    const xattrs = this.#capabilities.includes('xattrs');
     const url = `${this.#server.url}/${name}`;
     const bucket = this.#server.url.slice('etcd://'.length);
     await this.#juicefs.format(url, name, bucket, ['--block-size', '64', ...format]);
@@ -137,7 +142,6 @@ export class RandomRun {
     this.#volume = volume;
     await putRootStat(volume);
     for (const [index, kind] of sides.entries()) {
-      const xattrs = capabilities.includes('xattrs');
       this.#sides.push(
         kind === 'mount'
           ? await MountSide.start(`mount-${index}`, this.#juicefs, url, { xattrs })
@@ -158,7 +162,7 @@ export class RandomRun {
     this.#log.push(`round ${this.#round}:`);
     this.#operations.startRound(this.#model);
     const count = 3 + this.#random.below(6);
-    if (this.#variant.busy && this.#round % 3 !== 0) {
+    if (this.#variant.isBusy === true && this.#round % 3 !== 0) {
       const owner = new Map<string, number>();
       for (let n = 0; n < count * this.#sides.length; n += 1) {
         if (this.#random.next() < 0.2) await this.#think();
@@ -233,7 +237,7 @@ export class RandomRun {
 
   /** Of the first side that differs. */
   #differences(): string[] {
-    const model = seePlain(this.#model, this.#variant.capabilities.includes('xattrs'));
+    const model = seePlain(this.#model, this.#capabilities.includes('xattrs'));
     let first: Sight | undefined;
     for (const side of this.#sides) {
       let sight: Sight;
@@ -248,7 +252,7 @@ export class RandomRun {
       const found = [
         ...differences(model.tree, sight.tree),
         ...timeDifferences(first, sight),
-        ...(this.#variant.capabilities.includes('hard-links') ? differences(model.shared, sight.shared) : []),
+        ...(this.#capabilities.includes('hard-links') ? differences(model.shared, sight.shared) : []),
       ];
       if (found.length > 0) return found.map((line) => `${side.name}: ${line}`);
     }
