@@ -6,7 +6,7 @@ import type { AclText } from './acl-text.ts';
 /** Values by name with its namespace. */
 export type Xattrs = Readonly<Record<ByteString, ByteString>>;
 
-export interface Attributes {
+export interface EntryAttributes {
   /** Permission bits with suid, sgid and sticky: 0 to 0o7777. */
   readonly mode: number;
   readonly uid: number;
@@ -19,7 +19,7 @@ export interface Attributes {
 }
 
 /** Attributes of something whose type says which of them count. */
-type Typed = Attributes & { readonly type: 'file' | 'directory' | 'symlink' | 'special' };
+type Typed = EntryAttributes & { readonly type: 'file' | 'directory' | 'symlink' | 'special' };
 
 /**
  * Which attributes this side can hold on disk. What it cannot hold is remembered, counts for nothing in a comparison and

@@ -1,11 +1,11 @@
 /** A file, directory, symlink or special file as the reconciler sees it, and the equality that counts. */
 
-import { NOTHING_HELD, sameAttributes, type Attributes, type Held } from './attributes.ts';
+import { NOTHING_HELD, sameAttributes, type EntryAttributes, type Held } from './attributes.ts';
 
 /** A path from the view's root: byte string, parts joined by `/`, no leading slash; `''` is the root itself. */
 export type Path = string;
 
-interface EntryBase extends Attributes {
+interface EntryBase extends EntryAttributes {
   /**
    * The volume's inode. Of a local file: the one that its inode on disk stands for, 0n when that is none of the volume's;
    * of other local entries always 0n.
