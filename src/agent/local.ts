@@ -95,7 +95,10 @@ export class Local {
       found.push([path, slot ?? null]);
       this.#noteSpecial(path, slot);
       // What the active tree held is what the idle tree still has, unless both names are one inode.
-      const shared = before?.signature.ino === slot?.signature.ino && before?.type !== 'directory';
+      const shared =
+        before?.signature.ino === slot?.signature.ino &&
+        before?.type !== 'directory' &&
+        !look.parted.has(path);
       const bothDirectories = before?.type === 'directory' && slot?.type === 'directory';
       // A look that found both trees alike and the name gone saw the idle tree as it was before.
       const isUnknown = !stale.has(path) || look.same.has(path);

@@ -42,6 +42,8 @@ export interface Look {
     /** By name in `kept`. */
     readonly kept: Map<string, Slot>;
   };
+  /** New contents of an inode that the idle tree has not got any more, although nothing that the agent did took it away. */
+  readonly parted: Set<Path>;
   /** Where the idle tree turned out to hold what the active one does. */
   readonly same: Set<Path>;
   /** New records of kept inodes; `null` releases one. */

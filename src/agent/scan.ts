@@ -3,9 +3,7 @@
 import type { ByteString } from '../codec/kv.ts';
 import { join, parentOf, type Path } from '../reconcile/entry.ts';
 import { ancestorsOf, isAtOrBelow } from '../reconcile/push-change.ts';
-import { KeepTime } from './keep-time.ts';
-import { isOwnName, otherTree, type TreeName } from './layout.ts';
-import type { KeptRecord } from './ledger-record.ts';
+import { otherTree, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger-state.ts';
 import {
   adoptionOf,
@@ -16,59 +14,39 @@ import {
   type Extent,
   type Look,
 } from './look.ts';
-import type { FileStat, FsPort } from './ports.ts';
 import { linkedTop } from './own-link.ts';
+import type { FileStat } from './ports.ts';
+import { isPublished } from './published-inode.ts';
+import { Replaced } from './replaced.ts';
+import { KeptScanner } from './scan-kept.ts';
 import { ScanReader, type ScannerOptions } from './scan-reader.ts';
 import { TopScanner } from './scan-top.ts';
-import { QUIET_MS } from './settle.ts';
-import { sameButCtime, sameKind, sameSignature, sameSlotContent, signatureOf, type Slot } from './slot.ts';
+import { movedPaths, type Sighting } from './sighting.ts';
+import { sameKind, sameSignature, sameSlotContent, type Slot } from './slot.ts';
 import type { SeenAtTop } from './top-memory.ts';
 import { statInTree } from './tree-stat.ts';
-
-/** Replaced inodes that are remembered; forgetting one keeps a copy too many. */
-const REPLACED_LIMIT = 10_000;
-
-/** Where a directory is on disk now, and when names in it came or went last. */
-interface MovedDirectory {
-  readonly at: ByteString;
-  readonly mtimeNs: bigint;
-}
-
-type MovedDirectories = ReadonlyMap<bigint, MovedDirectory>;
-
-interface Sighting {
-  readonly path: Path;
-  readonly stat: FileStat | undefined;
-  readonly slot: Slot | undefined;
-  /** Something else stands where its directory was: it does not come back by itself. */
-  readonly isReplaced?: true;
-}
 
 /** Looks at the local side. Remembers between looks only what has not settled. */
 export class Scanner {
   readonly #o: ScannerOptions;
   readonly #reader: ScanReader;
   readonly #top: TopScanner;
-  readonly #keepTime = new KeepTime();
-  /** Inodes that somebody replaced or removed: when they lost their name, at the latest. */
-  readonly #replaced = new Map<bigint, { readonly path: Path; readonly ns: bigint }>();
-  /** Directories that this look has found at another path than the published tree had them, by inode. */
-  #movedDirectories: MovedDirectories = new Map();
-  /** Inodes of the directories of the published tree by their place on disk, until their removal has settled. */
-  readonly #inodes = new Map<ByteString, bigint>();
+  readonly #kept: KeptScanner;
+  readonly #replaced: Replaced;
   /** Directories of the trees by their place on disk, as they were when they were listed. */
   readonly #listed = new Map<ByteString, { readonly path: Path; readonly mtimeNs: bigint }>();
 
   constructor(options: ScannerOptions) {
     this.#o = options;
     this.#reader = new ScanReader(options);
+    this.#replaced = new Replaced(options);
     this.#top = new TopScanner(
       options,
       this.#reader,
-      (path, slot) =>
-        this.#noteReplaced(path, slot, () => options.fs.lstat('look at root', options.layout.root)),
-      (stat) => this.#isSuperseded(stat),
+      (path, slot) => this.#replaced.noteMissingAtTop(path, slot),
+      (stat) => this.#replaced.isSuperseded(stat),
     );
+    this.#kept = new KeptScanner(options, this.#reader, this.#replaced);
   }
 
   /** Whether something waits to settle: look again soon. */
@@ -83,6 +61,7 @@ export class Scanner {
       losers: [],
       idle: new Map(),
       found: { idle: new Map(), kept: new Map() },
+      parted: new Set(),
       same: new Set(),
       kept: new Map(),
       mend: new Set(),
@@ -116,7 +95,7 @@ export class Scanner {
       if (this.#isDirectory(idle, dir)) await this.#lookAtIdle(state, idle, dir, deep, look);
     }
     if (dirs.has('')) await this.#top.look(state, active, look);
-    if (extent === 'all' || keptWaits) this.#lookAtKept(state, look);
+    if (extent === 'all' || keptWaits) this.#kept.look(state, this.#top.inodes, look);
     this.#reader.settling.endRound((name) => look.tops !== undefined && name.startsWith('top:'));
     return look;
   }
@@ -188,7 +167,7 @@ export class Scanner {
     const stat = this.#o.fs.lstat('list', at);
     if (stat?.type === 'directory') {
       this.#listed.set(at, { path, mtimeNs: stat.mtimeNs });
-      this.#inodes.set(at, stat.ino);
+      this.#replaced.noteDirectory(at, stat.ino);
     }
     return this.#reader.list(at, path, look);
   }
@@ -272,18 +251,15 @@ export class Scanner {
   // Phase 2: which differences count now.
   #judgeActive(state: LedgerState, tree: TreeName, sightings: readonly Sighting[], look: Look): void {
     const moved = movedPaths(sightings.filter(({ path }) => !this.#o.excluded(path)));
-    this.#movedDirectories = findMovedDirectories(this.#o, tree, sightings);
+    this.#replaced.noteMoves(tree, sightings);
     for (const sighting of sightings) {
       const { path, stat, slot } = sighting;
       if (this.#o.excluded(path)) {
         look.edits.set(path, stat === undefined ? undefined : carriedSlot(stat));
         continue;
       }
-      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino) {
-        const moved = this.#movedDirectory(tree, path);
-        if (moved === undefined) this.#noteReplaced(path, slot, () => this.#directoryAbove(tree, path));
-        else this.#noteReplacedInMoved(path, slot, moved);
-      }
+      if (slot?.type === 'file' && slot.signature.ino !== stat?.ino)
+        this.#replaced.noteMissing(tree, path, slot);
       const known = this.#knownInode(state, slot, stat);
       const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, known);
       const at = this.#o.layout.inTree(tree, path);
@@ -294,73 +270,22 @@ export class Scanner {
       if (slot?.type === 'file') this.#judgeReplaced(state, tree, path, slot.signature.ino, look);
       if (stat === undefined) {
         look.edits.set(path, undefined);
-        this.#inodes.delete(at);
+        this.#replaced.forgetDirectory(at);
         continue;
       }
       const read = this.#reader.read(path, at, stat, look);
-      if (read !== undefined) look.edits.set(path, read);
+      if (read === undefined) continue;
+      look.edits.set(path, read);
+      const isWritten = slot?.signature.ino === stat.ino && !sameSlotContent(read, slot);
+      if (isWritten && !this.#isInIdle(tree, path, stat)) look.parted.add(path);
     }
     for (const [path, slot] of look.edits) this.#judgeLinkedTop(state, tree, path, slot, look);
   }
 
-  /** The directory that held a path; where that has gone too, the one that held it, which was written later. */
-  #directoryAbove(tree: TreeName, path: Path): FileStat | undefined {
+  /** Whether the idle tree has this very inode at a path. */
+  #isInIdle(active: TreeName, path: Path, { ino }: FileStat): boolean {
     const { fs, layout } = this.#o;
-    for (let above = parentOf(path); above !== undefined; above = parentOf(above)) {
-      const stat = statInTree(fs, 'look at directory', layout, tree, above);
-      if (stat?.type === 'directory') return stat;
-    }
-    return undefined;
-  }
-
-  /** The directory that held a path, if it was moved: what was replaced in it lost its name at its new place. */
-  #movedDirectory(tree: TreeName, path: Path): MovedDirectory | undefined {
-    const ino = this.#inodes.get(this.#o.layout.inTree(tree, parentOf(path) ?? ''));
-    return ino === undefined ? undefined : this.#movedDirectories.get(ino);
-  }
-
-  /** As `noteReplaced`, of a file in a directory that was moved; if it is still in there, it has not lost its name. */
-  #noteReplacedInMoved(path: Path, { signature: { ino } }: Slot, { at, mtimeNs }: MovedDirectory): void {
-    const there = this.#o.fs.lstat('look at moved', `${at}/${path.slice((parentOf(path) ?? '').length + 1)}`);
-    if (there?.ino !== ino) this.#replaced.set(ino, { path, ns: mtimeNs });
-  }
-
-  /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
-  #noteReplaced(path: Path, { signature: { ino, ctimeNs } }: Slot, above: () => FileStat | undefined): void {
-    // A moved inode loses one name after the other: the last one counts. A number that was given out anew is another inode.
-    const noted = this.#replaced.get(ino);
-    if (noted?.path === path && ctimeNs <= noted.ns) return;
-    const dir = above();
-    if (dir === undefined) return;
-    if (this.#replaced.size >= REPLACED_LIMIT) this.#replaced.clear();
-    this.#replaced.set(ino, { path, ns: dir.mtimeNs });
-  }
-
-  /** What was carried through a flip before it had settled has left the tree that it came to: its name there went. */
-  #noteCarried(idle: TreeName, path: Path, carried: Slot, { ino }: FileStat): void {
-    const { fs, layout, excluded } = this.#o;
-    if (excluded(path) || carried.signature.ino !== ino) return;
-    const active = otherTree(idle);
-    if (statInTree(fs, 'look at carried', layout, active, path)?.ino === ino) return;
-    this.#noteReplaced(path, carried, () => this.#directoryAbove(active, path));
-  }
-
-  /**
-   * Whether what is in an inode was written before its name went. Then it was there to be seen by whoever replaced or
-   * removed it, and is no late edit, although another tree or `kept` still has the inode.
-   */
-  #isSuperseded({ ino, mtimeNs }: FileStat): boolean {
-    const replaced = this.#replaced.get(ino);
-    return replaced !== undefined && mtimeNs < replaced.ns;
-  }
-
-  /**
-   * The same for a kept inode. One that nobody had known at its path came there from another one, and that it is gone from
-   * that says nothing of it.
-   */
-  #isKeptSuperseded(record: KeptRecord, stat: FileStat): boolean {
-    const isFromHere = wasKnown(record, stat) || this.#replaced.get(stat.ino)?.path === record.path;
-    return isFromHere && this.#isSuperseded(stat);
+    return statInTree(fs, 'look at other tree', layout, otherTree(active), path)?.ino === ino;
   }
 
   /** Writes down what superseded inodes hold, so that a later start does not take it for news. */
@@ -368,7 +293,7 @@ export class Scanner {
     const { fs, layout } = this.#o;
     const other = otherTree(tree);
     const stat = statInTree(fs, 'look at replaced', layout, other, path);
-    if (stat?.type === 'file' && stat.ino === ino && this.#isSuperseded(stat)) {
+    if (stat?.type === 'file' && stat.ino === ino && this.#replaced.isSuperseded(stat)) {
       const slot = this.#reader.read(path, layout.inTree(other, path), stat, look);
       if (slot !== undefined) look.idle.set(path, slot);
     }
@@ -376,7 +301,8 @@ export class Scanner {
       if (record.slot.signature.ino !== ino) continue;
       const at = `${layout.kept}/${name}`;
       const kept = fs.lstat('look at replaced', at);
-      if (kept?.type !== 'file' || kept.ino !== ino || !this.#isKeptSuperseded(record, kept)) continue;
+      if (kept?.type !== 'file' || kept.ino !== ino || !this.#replaced.isKeptSuperseded(record, kept))
+        continue;
       const slot = this.#reader.read(record.path, at, kept, look);
       if (slot !== undefined) look.kept.set(name, { path: record.path, slot });
     }
@@ -454,13 +380,14 @@ export class Scanner {
     const current = state.slots.get(path);
     if (sameSlotContent(slot, current)) return;
     if (sameSlotContent(slot, expected) && slot?.type !== 'other') return;
-    if (stat !== undefined && expected?.type === 'other') this.#noteCarried(tree, path, expected, stat);
+    if (stat !== undefined && expected?.type === 'other')
+      this.#replaced.noteCarried(tree, path, expected, stat);
     if (stat !== undefined && this.#top.inodes.has(stat.ino)) return;
     // A name that neither tree had was given to it by somebody who wants it there.
     const isNewName = expected === undefined && current === undefined;
-    if (stat !== undefined && !isNewName && this.#isSuperseded(stat)) return;
+    if (stat !== undefined && !isNewName && this.#replaced.isSuperseded(stat)) return;
     // An inode that was moved: edits of it are seen where it is shown.
-    if (slot?.type === 'file' && !isNewName && this.#isPublished(state, path, slot.signature.ino, look))
+    if (slot?.type === 'file' && !isNewName && isPublished(this.#o, state, path, slot.signature.ino, look))
       return;
     // The edit counts as one of the published version when the idle tree held that very content.
     // What somebody has put there in the published tree meanwhile is newer.
@@ -475,126 +402,6 @@ export class Scanner {
     look.idle.delete(path);
     look.found.idle.set(path, slot);
   }
-
-  /** Whether an inode is in the active tree, most likely at `path`; `look` knows what is new there. */
-  #isPublished(state: LedgerState, path: Path, ino: bigint, look: Look): boolean {
-    const { fs, layout } = this.#o;
-    const isIt = (slot: Slot | undefined): boolean => slot?.type === 'file' && slot.signature.ino === ino;
-    // The number of an inode that has just gone may have been given out anew.
-    const isThere = (other: Path): boolean =>
-      state.active !== undefined && statInTree(fs, 'look at moved', layout, state.active, other)?.ino === ino;
-    if (isIt(state.slots.get(path)) && !look.edits.has(path) && isThere(path)) return true;
-    for (const [other, slot] of look.edits) if (isIt(slot) && isThere(other)) return true;
-    for (const [other, slot] of state.slots.entries())
-      if (isIt(slot) && !look.edits.has(other) && isThere(other)) return true;
-    return false;
-  }
-
-  /** Whether what is in a kept inode is what it was published with at another path, to which it had been moved. */
-  #isKnownElsewhere(state: LedgerState, name: string, stat: FileStat, look: Look): boolean {
-    const { fs, layout } = this.#o;
-    const isIt = (slot: Slot | undefined): boolean =>
-      slot?.type === 'file' && (sameSignature(slot, stat) || sameButCtime(slot, stat));
-    for (const [other, { slot }] of state.kept) {
-      // Of two that say the same one stays.
-      if (other === name || look.kept.get(other) === null || !isIt(slot)) continue;
-      if (fs.lstat('look at kept twice', `${layout.kept}/${other}`)?.ino === stat.ino) return true;
-    }
-    if (state.active === undefined) return false;
-    const idle = otherTree(state.active);
-    for (const [path, slot] of state.stale) {
-      if (isIt(slot) && statInTree(fs, 'look at idle', layout, idle, path)?.ino === stat.ino) return true;
-    }
-    return false;
-  }
-
-  #lookAtKept(state: LedgerState, look: Look): void {
-    const { fs, layout, clock, keepMs } = this.#o;
-    this.#keepTime.forgetAllBut(state.kept);
-    for (const [name, record] of state.kept) {
-      const at = `${layout.kept}/${name}`;
-      const known = state.found.kept.get(name) ?? record.slot;
-      const stat = fs.lstat('look kept', at);
-      if (stat === undefined || this.#o.excluded(record.path)) {
-        look.kept.set(name, null);
-        continue;
-      }
-      const isOld = this.#keepTime.ageMs(name, stat.ctimeNs, clock.monotonicMs()) >= keepMs;
-      if (sameSignature(known, stat)) {
-        this.#reader.settling.forget(`kept:${name}`);
-        // What was found in it may wait for a store that is away.
-        const isDone = isOld && !state.found.kept.has(name);
-        if (isDone && this.#reader.hasWriter(at) !== true) look.kept.set(name, null);
-        continue;
-      }
-      if (this.#top.inodes.has(stat.ino)) continue;
-      if (
-        this.#isPublished(state, record.path, stat.ino, look) ||
-        (wasKnown(record, stat) && this.#isKnownElsewhere(state, name, stat, look))
-      ) {
-        // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
-        look.kept.set(name, null);
-        continue;
-      }
-      const onlyCtime = sameButCtime(known, stat);
-      if (!this.#reader.isSettled('kept', name, stat, onlyCtime ? 0 : QUIET_MS.content, at)) continue;
-      // Our own link moved the ctime. What not even its owner may read is known by its size and mtime alone.
-      const slot =
-        onlyCtime && !canOpen(fs, at)
-          ? { ...known, signature: signatureOf(stat) }
-          : this.#reader.read(record.path, at, stat, look);
-      if (slot === undefined) continue;
-      look.kept.set(name, { path: record.path, slot });
-      // A find that changes before it is dealt with is found as a whole once more.
-      if (slot.type !== 'file' || sameSlotContent(slot, record.slot)) continue;
-      if (this.#isKeptSuperseded(record, stat)) continue;
-      const current = state.slots.get(record.path);
-      if (sameSlotContent(slot, current)) continue;
-      // It was in the volume, and whoever replaced it there had it.
-      if (state.hadAgreed(record.path, slot.digest)) continue;
-      // What somebody has put there in the published tree meanwhile is newer.
-      const isCurrent = sameSlotContent(record.slot, current) && !look.edits.has(record.path);
-      if (isCurrent) look.adoptions.set(record.path, { slot, source: at });
-      else look.losers.push({ path: record.path, slot, source: at, kept: name });
-      look.kept.delete(name);
-      look.found.kept.set(name, slot);
-    }
-  }
-}
-
-/** Whether a kept inode is the one that was known at its path. */
-function wasKnown({ slot }: KeptRecord, { ino }: FileStat): boolean {
-  return slot.type !== 'other' && slot.signature.ino === ino;
-}
-
-/**
- * Directories at other paths than before, if any has left its own: those of the sightings, and real ones at the top, to
- * which they may have been moved.
- */
-function findMovedDirectories(
-  { fs, layout }: Pick<ScannerOptions, 'fs' | 'layout'>,
-  tree: TreeName,
-  sightings: readonly Sighting[],
-): MovedDirectories {
-  const found = new Map<bigint, MovedDirectory>();
-  if (!sightings.some(({ stat, slot }) => slot?.type === 'directory' && stat?.type !== 'directory'))
-    return found;
-  for (const { path, stat, slot } of sightings) {
-    if (stat?.type === 'directory' && slot?.type !== 'directory')
-      found.set(stat.ino, { at: layout.inTree(tree, path), mtimeNs: stat.mtimeNs });
-  }
-  const walk = (at: ByteString): void => {
-    const stat = fs.lstat('look for moved', at);
-    if (stat?.type !== 'directory') return;
-    found.set(stat.ino, { at, mtimeNs: stat.mtimeNs });
-    try {
-      for (const name of fs.readdir('look for moved', at)) walk(`${at}/${name}`);
-    } catch {
-      // Gone meanwhile, or closed to this agent: then it is not known when names in it went.
-    }
-  };
-  for (const name of fs.readdir('list top', layout.root)) if (!isOwnName(name)) walk(layout.top(name));
-  return found;
 }
 
 function hasOtherMode(slot: Slot | undefined, { mode }: FileStat): boolean {
@@ -639,50 +446,4 @@ function isExpected(expected: Slot, stat: FileStat, own: boolean): boolean {
   // A publish that was killed may have left a directory of the idle tree open, or not given it its mode yet.
   if (expected.type === 'directory') return expected.signature.mode === stat.mode;
   return own ? sameSignature(expected, stat) : expected.signature.ino === stat.ino;
-}
-
-/** Paths on both ends of a rename: an inode that vanished here and appeared there, otherwise untouched. */
-function movedPaths(sightings: readonly Sighting[]): ReadonlySet<Path> {
-  const gone = new Map<bigint, Sighting>();
-  for (const sighting of sightings) {
-    if (sighting.stat === undefined && sighting.slot !== undefined && sighting.slot.type !== 'other')
-      gone.set(sighting.slot.signature.ino, sighting);
-  }
-  const moved = new Set<Path>();
-  if (gone.size === 0) return moved;
-  for (const { path, stat } of sightings) {
-    const from = stat === undefined ? undefined : gone.get(stat.ino);
-    if (stat === undefined || from?.slot === undefined || !sameKind(from.slot, stat)) continue;
-    const before = from.slot.signature;
-    // The number alone may have been given to another inode by now; the size of a directory is nobody's.
-    if (before.mtimeNs !== stat.mtimeNs || (stat.type !== 'directory' && before.size !== stat.size)) continue;
-    moved.add(path);
-    moved.add(from.path);
-  }
-  // A directory that vanished counts as moved when all that was in it has; what was empty goes with the one above.
-  const absent = new Map<Path, Slot | undefined>();
-  for (const { path, stat, slot } of sightings) if (stat === undefined) absent.set(path, slot);
-  const filled = new Set([...absent.keys()].map((path) => parentOf(path) ?? ''));
-  const withMoved = new Set<Path>();
-  const withOther = new Set<Path>();
-  for (const [path, slot] of absent) {
-    if (!moved.has(path) && (filled.has(path) || slot?.type === 'directory')) continue;
-    const above = moved.has(path) ? withMoved : withOther;
-    for (let dir = parentOf(path); dir !== undefined && !above.has(dir); dir = parentOf(dir)) above.add(dir);
-  }
-  for (const path of [...absent.keys()].sort()) {
-    if (absent.get(path)?.type !== 'directory') continue;
-    const goesAlong = filled.has(path) ? withMoved.has(path) : moved.has(parentOf(path) ?? '');
-    if (goesAlong && !withOther.has(path)) moved.add(path);
-  }
-  return moved;
-}
-
-function canOpen(fs: FsPort, at: ByteString): boolean {
-  try {
-    fs.close('look kept', fs.openRead('look kept', at));
-    return true;
-  } catch {
-    return false;
-  }
 }

@@ -26,6 +26,7 @@ function lookWith(found: Partial<Look>): Look {
     losers: [],
     idle: new Map(),
     found: { idle: new Map(), kept: new Map() },
+    parted: new Set(),
     same: new Set(),
     kept: new Map(),
     mend: new Set(),

@@ -537,6 +537,53 @@ describe('a look', () => {
         expect(readText(`${served.root}/conf.d/a.conf`)).to.equal('next\n');
         expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
       }));
+
+    it('what is saved by rename over a version that was written in place in the published tree meanwhile is a loser', () =>
+      serve(async (served) => {
+        const here = fs.realpathSync(served.at('conf.d'));
+        served.publish(NEXT);
+        type(here, 'sed -i s/one/two/ a.conf');
+        fs.writeFileSync(served.at('conf.d/a.conf'), 'in place\n');
+        const findings = await served.lookUntilSettled();
+        expect(findings.losers).to.deep.equal([fileLine('conf.d/a.conf', 'two\n')]);
+        served.publish(NEXT);
+        expect(readText(`${served.root}/conf.d/a.conf`)).to.equal('in place\n');
+        expect((await served.lookUntilSettled()).adoptions).to.deep.equal([]);
+      }));
+
+    it('nor does what is removed there take along what is written in place meanwhile', () =>
+      serve(async (served) => {
+        const here = fs.realpathSync(served.at('conf.d'));
+        served.publish(NEXT);
+        fs.writeFileSync(served.at('conf.d/a.conf'), 'in place\n');
+        await served.look();
+        served.clock.pass(1_500);
+        type(here, 'rm a.conf');
+        const findings = await served.lookUntilSettled();
+        expect(findings.edits).to.deep.equal([fileLine('conf.d/a.conf', 'in place\n')]);
+        expect(findings.adoptions).to.deep.equal([]);
+        served.publish(NEXT);
+        expect(readText(`${served.root}/conf.d/a.conf`)).to.equal('in place\n');
+      }));
+
+    it('what is saved by rename is a loser as well when the write in place was taken in before it settled', () =>
+      serve(async (served) => {
+        const here = fs.realpathSync(served.at('conf.d'));
+        served.publish(NEXT);
+        fs.writeFileSync(served.at('conf.d/a.conf'), 'in place\n');
+        await served.look();
+        served.clock.pass(1_500);
+        type(here, 'echo two > .new; mv .new a.conf');
+        const findings = await served.lookUntilSettled();
+        expect(findings).to.deep.equal(
+          found({
+            edits: [fileLine('conf.d/a.conf', 'in place\n')],
+            losers: [fileLine('conf.d/a.conf', 'two\n')],
+          }),
+        );
+        served.publish(NEXT);
+        expect(readText(`${served.root}/conf.d/a.conf`)).to.equal('in place\n');
+      }));
   });
 
   describe('through a descriptor that was open before its file was replaced', () => {
