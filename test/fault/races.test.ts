@@ -1,8 +1,8 @@
 /**
  * Five agents and a mount whose directories are all edited in the same 20 files, one of the agents killed again and again. What
  * was ever written is in the volume, its trash or a conflict copy, or whoever wrote next had it; in the end all are equal
- * and nothing moves any more. It runs only for the `SECONDS` that are asked for: some one in ten runs of 20 s and more does not
- * hold yet. `SECONDS=60` is the full form, with 30 s of silence in the end.
+ * and nothing moves any more. It runs only for the `SECONDS` that are asked for. `SECONDS=60` is the full form, with 30 s of
+ * silence in the end, and takes some six minutes on two cores.
  */
 
 import {
