@@ -4,29 +4,17 @@
  */
 
 import { expect } from 'chai';
-import {
-  closeSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { closeSync, mkdirSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../../src/agent/clock.ts';
 import type { Ports } from '../../src/agent/ports.ts';
-import { captureLog, releaseLog } from '../support/captured-log.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { fsError } from '../support/fs-error.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
 import { watchOptions } from '../support/run-options.ts';
 import { conflictCopies, contentInVolume, RunningAgent } from '../support/running.ts';
 import { storeRevision } from '../support/stillness.ts';
-import { needTool } from '../support/tools.ts';
 
 const HOUR_NS = 3_600_000_000_000n;
 const YEAR_NS = 8_766n * HOUR_NS;
@@ -41,27 +29,13 @@ const JUMPS: readonly (readonly [string, bigint])[] = [
 const SPEED = 20;
 
 describe('a time of day that jumps', function () {
-  let server: EtcdServer;
-  let folder: string;
-  let logged: string[] = [];
-
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    folder = mkdtempSync(join(tmpdir(), 'jumps-'));
-    logged = captureLog();
-  });
-  after(async () => {
-    releaseLog();
-    await server?.stop();
-    if (folder !== undefined) rmSync(folder, { recursive: true });
-  });
+  const own = ownEtcd('jumps-');
 
   for (const trashDays of [0, 1]) {
     it(`loses nothing and makes nothing up, with a trash of ${trashDays} days`, async () => {
       const name = `jumps-${trashDays}`;
-      const volume = await TestVolume.format(server, { name, hashPrefix: false, trashDays });
-      const dir = join(folder, name);
+      const volume = await TestVolume.format(own.server, { name, hashPrefix: false, trashDays });
+      const dir = join(own.folder, name);
       mkdirSync(dir);
       await volume.push(
         volume.make('d', directory()),
@@ -79,7 +53,7 @@ describe('a time of day that jumps', function () {
         },
       });
       const agent = new RunningAgent(
-        watchOptions(`${server.url}/${name}`, dir, { rescanMs: 2_000 }),
+        watchOptions(`${own.server.url}/${name}`, dir, { rescanMs: 2_000 }),
         SPEED,
         changed,
       );
@@ -137,7 +111,7 @@ describe('a time of day that jumps', function () {
         expect(await storeRevision(volume.store)).to.equal(revision);
         expect(await recount(volume.store, volume.address.prefix)).to.deep.equal([]);
       } catch (cause) {
-        throw new Error(`${String(cause)}\n${logged.slice(-30).join('')}`, { cause });
+        throw new Error(`${String(cause)}\n${own.logged.slice(-30).join('')}`, { cause });
       } finally {
         await agent.stop();
         await volume.store.close();

@@ -12,14 +12,12 @@ import {
   chmodSync,
   linkSync,
   mkdirSync,
-  mkdtempSync,
   renameSync,
   rmSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { codeOf } from '../../src/agent/error.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
@@ -31,14 +29,13 @@ import { VolumeTree } from '../../src/agent/volume-tree.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
 import { differences, plainTree, publishedTree, type ShownTree } from '../support/agent.ts';
-import { captureLog, releaseLog } from '../support/captured-log.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import type { EtcdServer } from '../support/etcd.ts';
 import { MortalPorts } from '../support/mortal-ports.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { contentOf, directory, file, symlink, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
 import { watchOptions } from '../support/run-options.ts';
 import { namesOnDisk, storeRevision } from '../support/stillness.ts';
-import { needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
 interface Scenario {
@@ -195,35 +192,24 @@ const NAMED = process.env['SCENARIO'];
 
 describe('an agent that is killed at any call', function () {
   this.timeout(600_000);
-  let server: EtcdServer;
-  let folder: string;
-  let logged: string[] = [];
-
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    folder = mkdtempSync(join(tmpdir(), 'crash-'));
-    logged = captureLog();
-  });
-  after(async () => {
-    releaseLog();
-    await server?.stop();
-    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
-  });
+  const own = ownEtcd('crash-');
 
   for (const [index, scenario] of SCENARIOS.entries()) {
     if (NAMED !== undefined && !scenario.what.includes(NAMED)) continue;
     it(scenario.what, async () => {
       let at = FIRST;
       for (; ; at += STEP) {
-        logged.length = 0;
-        const world = new World(server, folder, `crash-${index}-${at}`, scenario);
+        own.logged.length = 0;
+        const world = new World(own.server, own.folder, `crash-${index}-${at}`, scenario);
         try {
           if (!(await world.killAt(at))) break;
         } catch (cause) {
-          throw new Error(`killed at call ${at}, ${world.killedAt}: ${String(cause)}\n${logged.join('')}`, {
-            cause,
-          });
+          throw new Error(
+            `killed at call ${at}, ${world.killedAt}: ${String(cause)}\n${own.logged.join('')}`,
+            {
+              cause,
+            },
+          );
         } finally {
           await world.close();
         }

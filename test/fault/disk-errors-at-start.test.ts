@@ -5,17 +5,14 @@
  */
 
 import { expect } from 'chai';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError } from '../../src/agent/error.ts';
-import { captureLog, releaseLog } from '../support/captured-log.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { FailingFs } from '../support/failing-fs.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { watchOptions } from '../support/run-options.ts';
 import { conflictCopies, contentInVolume, RunningAgent } from '../support/running.ts';
-import { needTool } from '../support/tools.ts';
 
 const ERRORS = ['ENOSPC', 'EROFS', 'EACCES', 'EMFILE', 'EIO'] as const;
 /** Time passes this many times faster for the agent. */
@@ -27,25 +24,11 @@ const FAILING_MS = 200;
 
 describe('a disk that fails at the start', function () {
   this.timeout(process.env['ALL'] === undefined ? 300_000 : 1_200_000);
-  let server: EtcdServer;
-  let folder: string;
-  let logged: string[] = [];
-
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    folder = mkdtempSync(join(tmpdir(), 'disk-'));
-    logged = captureLog();
-  });
-  after(async () => {
-    releaseLog();
-    await server?.stop();
-    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
-  });
+  const own = ownEtcd('disk-');
 
   it('at any call: the tree stays, nothing is lost, and nothing is kept twice', async () => {
-    const volume = await TestVolume.format(server, { name: 'starting', hashPrefix: false, trashDays: 1 });
-    const dir = join(folder, 'dir');
+    const volume = await TestVolume.format(own.server, { name: 'starting', hashPrefix: false, trashDays: 1 });
+    const dir = join(own.folder, 'dir');
     mkdirSync(dir);
     const paths = ['d/remote', 'd/local', 'top'];
     await volume.push(
@@ -53,7 +36,7 @@ describe('a disk that fails at the start', function () {
       ...paths.map((path) => volume.make(path, file(`${path} first\n`))),
     );
     const disk = new FailingFs();
-    const options = watchOptions(`${server.url}/starting`, dir, { rescanMs: 1_000 });
+    const options = watchOptions(`${own.server.url}/starting`, dir, { rescanMs: 1_000 });
     const start = (): RunningAgent => new RunningAgent(options, SPEED, () => ({ fs: disk.port }));
     const wrong = async (agent: RunningAgent, text: string): Promise<string[]> => {
       const found: string[] = [];
@@ -99,7 +82,7 @@ describe('a disk that fails at the start', function () {
           try {
             await agent.stop();
             await edit(text);
-            logged.length = 0;
+            own.logged.length = 0;
             disk.fail(call, code);
             agent = start();
             const startMs = performance.now();
@@ -119,7 +102,7 @@ describe('a disk that fails at the start', function () {
             }
             await agent.until('both sides have all', () => wrong(agent, text));
           } catch (cause) {
-            throw new Error(`${text}: ${String(cause)}\n${logged.slice(-20).join('')}`, { cause });
+            throw new Error(`${text}: ${String(cause)}\n${own.logged.slice(-20).join('')}`, { cause });
           } finally {
             disk.heal();
           }

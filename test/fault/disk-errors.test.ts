@@ -5,34 +5,15 @@
  */
 
 import { expect } from 'chai';
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { codeOf } from '../../src/agent/error.ts';
-import { nodeFs } from '../../src/agent/fs.ts';
-import { layoutOf } from '../../src/agent/layout.ts';
-import type { RunResult } from '../../src/agent/run-options.ts';
-import { run } from '../../src/agent/run.ts';
-import { readStatus } from '../../src/agent/status.ts';
 import { VolumeTree } from '../../src/agent/volume-tree.ts';
-import { captureLog, releaseLog } from '../support/captured-log.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { FailingFs } from '../support/failing-fs.ts';
-import { MortalPorts } from '../support/mortal-ports.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { watchOptions } from '../support/run-options.ts';
+import { contentInVolume, RunningAgent } from '../support/running.ts';
 import { storeRevision } from '../support/stillness.ts';
-import { needTool } from '../support/tools.ts';
-import { until } from '../support/until.ts';
 
 const ERRORS = ['ENOSPC', 'EROFS', 'EACCES', 'EMFILE', 'EIO'] as const;
 /** Time passes this many times faster for the agent. */
@@ -42,64 +23,20 @@ const FAILURES = 3;
 
 describe('a disk that fails', function () {
   this.timeout(process.env['ALL'] === undefined ? 300_000 : 1_200_000);
-  let server: EtcdServer;
-  let folder: string;
-  let logged: string[] = [];
-
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    folder = mkdtempSync(join(tmpdir(), 'disk-'));
-    logged = captureLog();
-  });
-  after(async () => {
-    releaseLog();
-    await server?.stop();
-    if (folder !== undefined) rmSync(folder, { recursive: true, force: true });
-  });
+  const own = ownEtcd('disk-');
 
   it('at any call of a turn: nothing is lost, and all goes on once it is well again', async () => {
-    const volume = await TestVolume.format(server, { name: 'failing', hashPrefix: false, trashDays: 1 });
-    const dir = join(folder, 'dir');
+    const volume = await TestVolume.format(own.server, { name: 'failing', hashPrefix: false, trashDays: 1 });
+    const dir = join(own.folder, 'dir');
     mkdirSync(dir);
     await volume.push(
       volume.make('d', directory()),
       ...['d/remote', 'd/local', 'top'].map((path) => volume.make(path, file('first\n'))),
     );
     const disk = new FailingFs();
-    const world = new MortalPorts(Infinity, SPEED);
-    const stop = new AbortController();
-    let ended: RunResult | Error | undefined;
-    const running = run(
-      watchOptions(`${server.url}/failing`, dir, { rescanMs: 1_000 }),
-      { ...world.ports, fs: disk.port },
-      stop.signal,
-    ).then(
-      (result) => (ended = result),
-      (error: unknown) => (ended = error instanceof Error ? error : new Error(String(error))),
-    );
-    const shown = (path: string): string | undefined => {
-      try {
-        return readFileSync(join(dir, '..data', path), 'latin1');
-      } catch (error) {
-        if (codeOf(error) === 'ENOENT') return undefined;
-        throw error;
-      }
-    };
-    const stored = async (path: string): Promise<string> => {
-      const tree = new VolumeTree(volume.store, volume.volume, await storeRevision(volume.store));
-      const node = await tree.find(path);
-      const parts: Uint8Array[] = [];
-      if (node !== undefined) for await (const part of tree.content(node)) parts.push(part);
-      return Buffer.concat(parts).toString('latin1');
-    };
-    const status = (): ReturnType<typeof readStatus> => readStatus(nodeFs, layoutOf(dir));
-    const namesAtTop = (): string =>
-      readdirSync(dir, { withFileTypes: true })
-        .map((entry) =>
-          entry.isSymbolicLink() ? `${entry.name} -> ${readlinkSync(join(dir, entry.name))}` : entry.name,
-        )
-        .join(' ');
+    const options = watchOptions(`${own.server.url}/failing`, dir, { rescanMs: 1_000 });
+    const agent = new RunningAgent(options, SPEED, () => ({ fs: disk.port }));
+    const stored = (path: string): Promise<string> => contentInVolume(volume.store, volume.volume, path);
     /** Edits both sides, the local one below and at the top; resolves once each has the other's edit. */
     const edit = async (text: string, meanwhile: () => void): Promise<void> => {
       writeFileSync(join(dir, 'd/local'), `local ${text}`);
@@ -110,31 +47,26 @@ describe('a disk that fails', function () {
         const wrong: string[] = [];
         for (const path of ['d/remote', 'd/local', 'top']) {
           const wanted = `${path.slice(path.indexOf('/') + 1)} ${text}`;
-          if (shown(path) !== wanted) wrong.push(`${path} is shown as ${shown(path)}`);
+          if (agent.shown(path) !== wanted) wrong.push(`${path} is shown as ${agent.shown(path)}`);
           else if (path !== 'd/remote' && wrong.length === 0 && (await stored(path)) !== wanted)
             wrong.push(`${path} is ${await stored(path)} in the volume`);
         }
-        if (status()?.pendingEdits !== 0) wrong.push(`${status()?.pendingEdits} edits are pending`);
+        const { pendingEdits } = agent.status ?? {};
+        if (pendingEdits !== 0) wrong.push(`${pendingEdits} edits are pending`);
         return wrong;
       };
-      let wrong: readonly string[] = [];
-      try {
-        await until('both sides have all', async () => {
-          if (ended !== undefined)
-            throw new Error(`the agent ended: ${ended instanceof Error ? ended.message : ended.sentence}`);
-          // A reader has each file whole all the time.
-          for (const path of ['d/remote', 'd/local', 'top'])
-            expect(shown(path), path).to.match(/^(first|\w+ .*)\n$/);
-          meanwhile();
-          wrong = await left();
-          return wrong.length === 0;
-        });
-      } catch (cause) {
-        throw new Error(`${String(cause)}\n${wrong.join('\n')}\nat the top: ${namesAtTop()}`, { cause });
-      }
+      await agent.until('both sides have all', () => {
+        // A reader has each file whole all the time.
+        for (const path of ['d/remote', 'd/local', 'top'])
+          expect(agent.shown(path), path).to.match(/^(first|\w+ .*)\n$/);
+        meanwhile();
+        return left();
+      });
     };
     try {
-      await until('it has begun', () => shown('top') === 'first\n' && status()?.stale === false);
+      await agent.until('it has begun', () =>
+        agent.shown('top') === 'first\n' && agent.status?.stale === false ? [] : ['not yet'],
+      );
       await edit('well\n', () => undefined);
       await edit('well again\n', () => undefined);
       const tried: string[] = [];
@@ -153,7 +85,7 @@ describe('a disk that fails', function () {
               if (disk.failures >= FAILURES || performance.now() - startMs > 200) disk.heal();
             });
           } catch (cause) {
-            throw new Error(`${text}${String(cause)}\n${logged.slice(-20).join('')}`, { cause });
+            throw new Error(`${text}${String(cause)}\n${own.logged.slice(-20).join('')}`, { cause });
           } finally {
             disk.heal();
           }
@@ -165,9 +97,7 @@ describe('a disk that fails', function () {
       const tree = new VolumeTree(volume.store, volume.volume, await storeRevision(volume.store));
       expect(await tree.find('.conflicts'), 'conflict copies').to.equal(undefined);
     } finally {
-      stop.abort();
-      await running;
-      await world.bury();
+      await agent.stop();
       await volume.store.close();
     }
   });

@@ -4,30 +4,18 @@
  */
 
 import { expect } from 'chai';
-import {
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { DirectoryWatch } from '../../src/agent/directory-watch.ts';
-import { captureLog, releaseLog } from '../support/captured-log.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { Random } from '../support/random.ts';
 import { watchOptions } from '../support/run-options.ts';
 import { conflictCopies, contentInVolume, RunningAgent } from '../support/running.ts';
 import { givenSeed } from '../support/seed.ts';
 import { storeRevision } from '../support/stillness.ts';
-import { needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
 /** Time passes this many times faster for the agent. */
@@ -78,32 +66,18 @@ function held(dir: string): Held {
 
 describe('an hour without etcd', function () {
   const seed = givenSeed() ?? Date.now() % 1_000_000;
-  let server: EtcdServer;
-  let folder: string;
-  let logged: string[] = [];
-
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    folder = mkdtempSync(join(tmpdir(), 'hour-'));
-    logged = captureLog();
-  });
-  after(async () => {
-    releaseLog();
-    await server?.stop();
-    if (folder !== undefined) rmSync(folder, { recursive: true });
-  });
+  const own = ownEtcd('hour-');
 
   it(`with edits all the time: nothing grows, and each file is pushed once (SEED=${seed})`, async () => {
     const random = new Random(seed);
-    const volume = await TestVolume.format(server, { name: 'hour', hashPrefix: false, trashDays: 1 });
-    const dir = join(folder, 'dir');
+    const volume = await TestVolume.format(own.server, { name: 'hour', hashPrefix: false, trashDays: 1 });
+    const dir = join(own.folder, 'dir');
     mkdirSync(dir);
     await volume.push(
       volume.make('d', directory()),
       ...FILES.map((path) => volume.make(path, file('first\n'))),
     );
-    const options = watchOptions(`${server.url}/hour`, dir, { rescanMs: 5_000, minIntervalMs: 250 });
+    const options = watchOptions(`${own.server.url}/hour`, dir, { rescanMs: 5_000, minIntervalMs: 250 });
     const agent = new RunningAgent(options, SPEED, ({ clock }) => ({
       openWatch: (root, stateDir) => new DirectoryWatch(root, stateDir),
       clock,
@@ -131,7 +105,7 @@ describe('an hour without etcd', function () {
           : ['not yet'],
       );
       const before = await storeRevision(volume.store);
-      await server.kill();
+      await own.server.kill();
       await agent.until('it knows', () => (agent.status?.stale === true ? [] : ['not yet']));
       let grown: Held | undefined;
       for (let minute = 1; minute <= MINUTES; minute += 1) {
@@ -156,10 +130,11 @@ describe('an hour without etcd', function () {
       expect(end.stateFiles, 'files of the state').to.be.at.most(grown.stateFiles + FILES.length);
       // The log is written anew once it has doubled.
       expect(end.ledgerBytes, 'bytes of the log').to.be.below(2 << 20);
-      expect(logged.filter((line) => line.includes('push failed')).length, 'lines of the log').to.be.below(
-        10,
-      );
-      await server.start();
+      expect(
+        own.logged.filter((line) => line.includes('push failed')).length,
+        'lines of the log',
+      ).to.be.below(10);
+      await own.server.start();
       await agent.until('all is pushed', async () => {
         const wrong: string[] = [];
         if (agent.status?.pendingEdits !== 0 || agent.status.stale) wrong.push('it has more to push');
@@ -173,7 +148,7 @@ describe('an hour without etcd', function () {
       // Numbers and contents may take a revision each, names take a few.
       expect(Number((await storeRevision(volume.store)) - before)).to.be.at.most(2 * FILES.length);
     } catch (cause) {
-      throw new Error(`${String(cause)}\n${logged.slice(-30).join('')}`, { cause });
+      throw new Error(`${String(cause)}\n${own.logged.slice(-30).join('')}`, { cause });
     } finally {
       await agent.stop();
       await volume.store.close();

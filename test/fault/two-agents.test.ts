@@ -4,18 +4,15 @@
  */
 
 import { expect } from 'chai';
-import { mkdirSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ConfigError } from '../../src/agent/error.ts';
-import { captureLog, releaseLog } from '../support/captured-log.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
 import { watchOptions } from '../support/run-options.ts';
 import { conflictCopies, contentInVolume, RunningAgent } from '../support/running.ts';
 import { namesOnDisk, storeRevision } from '../support/stillness.ts';
-import { needTool } from '../support/tools.ts';
 
 /** Time passes this many times faster for the agents. */
 const SPEED = 20;
@@ -23,31 +20,17 @@ const ROUNDS = 8;
 const NO_LOCK = { release: () => Promise.resolve() };
 
 describe('two agents on one directory', () => {
-  let server: EtcdServer;
-  let folder: string;
-  let logged: string[] = [];
-
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    folder = mkdtempSync(join(tmpdir(), 'two-'));
-    logged = captureLog();
-  });
-  after(async () => {
-    releaseLog();
-    await server?.stop();
-    if (folder !== undefined) rmSync(folder, { recursive: true });
-  });
+  const own = ownEtcd('two-');
 
   it('the later one takes over, again and again, while both sides are edited', async () => {
-    const volume = await TestVolume.format(server, { name: 'two', hashPrefix: false, trashDays: 1 });
-    const dir = join(folder, 'dir');
+    const volume = await TestVolume.format(own.server, { name: 'two', hashPrefix: false, trashDays: 1 });
+    const dir = join(own.folder, 'dir');
     mkdirSync(dir);
     await volume.push(
       volume.make('d', directory()),
       ...['d/remote', 'd/local', 'top'].map((path) => volume.make(path, file('first\n'))),
     );
-    const options = watchOptions(`${server.url}/two`, dir, { rescanMs: 1_000 });
+    const options = watchOptions(`${own.server.url}/two`, dir, { rescanMs: 1_000 });
     const start = (): RunningAgent =>
       new RunningAgent(options, SPEED, () => ({ lock: () => Promise.resolve(NO_LOCK) }));
     const wrong = async (agent: RunningAgent, text: string): Promise<string[]> => {
@@ -108,7 +91,7 @@ describe('two agents on one directory', () => {
       expect(await wrong(agent, `${ROUNDS}, once more`)).to.deep.equal([]);
       expect({ revision: await storeRevision(volume.store), names: namesOnDisk(dir) }).to.deep.equal(before);
     } catch (cause) {
-      throw new Error(`${String(cause)}\n${logged.slice(-40).join('')}`, { cause });
+      throw new Error(`${String(cause)}\n${own.logged.slice(-40).join('')}`, { cause });
     } finally {
       for (const one of running) await one.stop();
       await volume.store.close();
