@@ -17,14 +17,14 @@
 import type { ByteString } from '../codec/kv.ts';
 import type { Held } from '../reconcile/attributes.ts';
 import { parentOf, type Path } from '../reconcile/entry.ts';
-import { targetInVolume } from '../reconcile/target.ts';
-import { attributesOnDisk, AttributeWriter, rememberedOf, type Attributes } from './attribute-writer.ts';
+import { attributesOnDisk, AttributeWriter, type Attributes } from './attribute-writer.ts';
 import { flushAll, IdleTree, SYNC_EACH_LIMIT } from './idle-tree.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
+import { PlacedSlots } from './placed-slots.ts';
 import type { AncestorEntry } from './ancestor-entry.ts';
 import type { KeptRecord } from './ledger-record.ts';
 import type { Ledger } from './ledger.ts';
-import type { Clock, FileStat, FsPort } from './ports.ts';
+import type { Clock, FsPort } from './ports.ts';
 import { sameButCtime, signatureOf, type Signature, type Slot } from './slot.ts';
 import type { SeenAtTop } from './top-memory.ts';
 import { mendTop } from './top.ts';
@@ -90,6 +90,7 @@ class Publication {
   readonly #stagedAs = new Map<ByteString, Signature>();
   readonly #attributes: AttributeWriter;
   readonly #tree: IdleTree;
+  readonly #slots: PlacedSlots;
 
   constructor(context: PublishContext, request: PublishRequest) {
     this.#fs = context.fs;
@@ -111,6 +112,16 @@ class Publication {
       work: this.#work,
       serial: context.clock.nowNs().toString(36),
     });
+    this.#slots = new PlacedSlots({
+      fs,
+      layout,
+      attributes: this.#attributes,
+      tree: this.#tree,
+      idle: this.#idle,
+      slots: ledger.state.slots,
+      work: this.#work,
+      stagedAs: this.#stagedAs,
+    });
   }
 
   run(): PublishResult {
@@ -127,14 +138,14 @@ class Publication {
     const { touched, movedToKept, problems } = this.#tree;
     if (edited.length > 0 || directories.length > 0) {
       const changed = this.#settledWork().filter((path) => !leftAsFound.has(path));
-      const stale = [...this.#idleSlots(changed), ...this.#carriedSlots()];
+      const stale = [...this.#slots.placed(changed), ...this.#slots.carried(this.#carried)];
       ledger.write([{ t: 'look', slots: [], stale, same: [] }], false);
       return { outcome: 'edited', paths: edited, directories, touched, movedToKept };
     }
     this.#context.assertOwner();
     this.#flip();
     this.#dropStaged();
-    const slots = this.#idleSlots(this.#settledWork());
+    const slots = this.#slots.placed(this.#settledWork());
     const shown = new Map(slots);
     const slotAt = (name: Path): Slot | undefined =>
       shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
@@ -158,7 +169,7 @@ class Publication {
     this.#tree.change();
     for (const path of this.#carried) this.#tree.problems.delete(path);
     const same = paths.filter((path) => !this.#tree.problems.has(path));
-    this.#context.ledger.write([{ t: 'look', slots: this.#idleSlots(same), stale: [], same }], false);
+    this.#context.ledger.write([{ t: 'look', slots: this.#slots.placed(same), stale: [], same }], false);
   }
 
   // Step 0: the changes, and for each path that the idle tree missed, what the active tree holds.
@@ -185,18 +196,6 @@ class Publication {
 
   #settledWork(): Path[] {
     return [...this.#work.keys()].filter((path) => !this.#carried.has(path));
-  }
-
-  /** What the tree we worked on holds of the unsettled part: inodes that nobody has read. */
-  #carriedSlots(): [Path, Slot | null][] {
-    return [...this.#carried].map((path): [Path, Slot | null] => {
-      const stat = this.#tree.stat('lstat carried', path);
-      if (stat === undefined) return [path, null];
-      return [
-        path,
-        { type: stat.type === 'directory' ? 'directory' : 'other', signature: signatureOf(stat) },
-      ];
-    });
   }
 
   /** A directory stays, whatever the volume says, as long as the tree carries something in it. */
@@ -267,13 +266,9 @@ class Publication {
   // Step 2. A crash from here on finds in the log every inode of ours that may have become visible.
   #logIntent(found: ReadonlySet<Path>): void {
     const { ledger } = this.#context;
-    const slots: [Path, Slot | null][] = [];
-    for (const path of this.#settledWork())
-      slots.push([path, this.#intendedSlot(this.#work.get(path)) ?? null]);
+    const slots = this.#slots.intended(this.#settledWork());
+    const carried = this.#slots.intended(this.#carried);
     const { ancestor, revision } = this.#request;
-    const carried = [...this.#carried].map(
-      (path) => [path, this.#intendedSlot(this.#work.get(path)) ?? null] as const,
-    );
     ledger.write(
       [{ t: 'intent', tree: this.#idle, revision, slots, ancestor, carried, found: [...found] }],
       true,
@@ -294,41 +289,6 @@ class Publication {
       return wanted.source === this.#layout.inTree(this.#idle, path);
     };
     return new Set([...found.idle].flatMap(([path, slot]) => (isLeft(path, slot) ? [path] : [])));
-  }
-
-  #intendedSlot(wanted: Wanted | undefined): Slot | undefined {
-    if (wanted === undefined) return undefined;
-    if (wanted.type === 'directory' || wanted.type === 'symlink') {
-      const { mode, uid, gid, mtimeNs } = wanted.attributes;
-      const signature = { ino: 0n, size: 0n, ctimeNs: 0n, mode, uid, gid, mtimeNs };
-      const rest = rememberedOf(wanted.remembered ?? wanted.attributes);
-      return wanted.type === 'directory'
-        ? { type: 'directory', signature, ...rest }
-        : { type: 'symlink', signature, target: wanted.target, ...rest };
-    }
-    const stat = this.#fs.lstat('lstat source', wanted.source);
-    if (stat === undefined) return undefined;
-    const signature = signatureOf(stat);
-    switch (wanted.type) {
-      case 'file':
-        return {
-          type: 'file',
-          // Of when its digest was read: what was written to it since is nothing that we intend.
-          signature: 'seen' in wanted && !sameButCtime(fileOf(wanted.seen), stat) ? wanted.seen : signature,
-          digest: wanted.digest,
-          ...this.#attributes.remembered(wanted.source, wanted.remembered),
-        };
-      case 'special':
-        return {
-          type: 'special',
-          signature,
-          kind: wanted.kind,
-          rdev: wanted.rdev,
-          ...this.#attributes.remembered(wanted.source, wanted.remembered),
-        };
-      case 'other':
-        return { type: 'other', signature };
-    }
   }
 
   // Step 5.
@@ -377,7 +337,7 @@ class Publication {
     const { ledger } = this.#context;
     const old = ledger.state.slots;
     const items = [...this.#request.items.keys()];
-    const carried = this.#carriedSlots();
+    const carried = this.#slots.carried(this.#carried);
     const stale =
       this.#active === undefined
         ? [...this.#work.keys()].map((path) => [path, null] as const)
@@ -416,92 +376,6 @@ class Publication {
       return isCaughtUp ? [] : [[path, before]];
     });
   }
-
-  /** Where a link in the tree we worked on leads now: somebody may have changed it since the flip. */
-  #targetIn(path: Path, stat: FileStat): string | undefined {
-    if (stat.type !== 'symlink') return undefined;
-    const text = this.#fs.readlink('read placed', this.#layout.inTree(this.#idle, path));
-    return text === undefined ? undefined : targetInVolume(text, path, this.#layout.root);
-  }
-
-  /** How the inode was whose content is in a file of the tree we worked on, and how it is now. */
-  #seenOf(
-    wanted: Extract<Wanted, { type: 'file' }>,
-    placed: FileStat,
-  ): { readonly seen: Signature | undefined; readonly stat: FileStat | undefined } {
-    if (!('seen' in wanted)) return { seen: this.#stagedAs.get(wanted.source), stat: placed };
-    if (wanted.copy === undefined) return { seen: wanted.seen, stat: placed };
-    // Nobody else has written to a copy yet; but its source may have changed before it was read.
-    return { seen: wanted.seen, stat: this.#fs.lstat('lstat copied', wanted.source) };
-  }
-
-  /** What the tree we worked on holds at these paths now. */
-  #idleSlots(paths: readonly Path[]): [Path, Slot | null][] {
-    const { state } = this.#context.ledger;
-    return paths.map((path): [Path, Slot | null] => {
-      const wanted = this.#work.get(path);
-      const stat = this.#tree.stat('lstat placed', path);
-      const at = this.#layout.inTree(this.#idle, path);
-      // A carried name that vanished meanwhile keeps its slot: the next look sees a removal.
-      if (stat === undefined) return [path, wanted === undefined ? null : (state.slots.get(path) ?? null)];
-      const signature = signatureOf(stat);
-      if (this.#tree.problems.has(path) || wanted === undefined) {
-        return [
-          path,
-          stat.type === 'directory' ? { type: 'directory', signature } : (state.slots.get(path) ?? null),
-        ];
-      }
-      switch (wanted.type) {
-        case 'directory':
-          return [
-            path,
-            { type: 'directory', signature, ...this.#attributes.remembered(at, wanted.remembered) },
-          ];
-        case 'symlink':
-          return [
-            path,
-            {
-              type: 'symlink',
-              signature,
-              target: this.#targetIn(path, stat) ?? wanted.target,
-              ...this.#attributes.remembered(at, wanted.remembered),
-            },
-          ];
-        case 'special': {
-          const { kind, rdev, source } = wanted;
-          return [
-            path,
-            {
-              type: 'special',
-              signature,
-              kind,
-              rdev,
-              ...this.#attributes.remembered(source, wanted.remembered),
-            },
-          ];
-        }
-        case 'other':
-          return [path, { type: 'other', signature }];
-        case 'file': {
-          // It may have been written since it was read, or since it became visible: then the old signature stays, and
-          // the next look reads it again. Our own links and unlinks moved its ctime.
-          const isOwnCopy = 'copy' in wanted && typeof wanted.copy === 'object';
-          const rest = this.#attributes.remembered(isOwnCopy ? at : wanted.source, wanted.remembered);
-          const { seen, stat: found } = this.#seenOf(wanted, stat);
-          const isEdited =
-            seen !== undefined &&
-            (!sameButCtime(fileOf(seen), found) || (!isOwnCopy && this.#attributes.hasOtherXattrs(at, rest)));
-          const { digest } = wanted;
-          return [path, { type: 'file', signature: isEdited ? seen : signature, digest, ...rest }];
-        }
-      }
-    });
-  }
-}
-
-/** A file of which only the signature counts. */
-function fileOf(signature: Signature): Slot {
-  return { type: 'file', signature, digest: '' };
 }
 
 /** Brings the idle tree up to date without a flip, so that the next publish has only its own change to make. */
