@@ -17,7 +17,7 @@ import { DisplacedInodes } from './displaced.ts';
 import { contentsToStage, LinkSources, localItems, wantedForAdoption } from './items.ts';
 import type { Guards } from './guards.ts';
 import type { Layout } from './layout.ts';
-import { sameFields, type AncestorEntry } from './ancestor-entry.ts';
+import { agreedAt, sameFields, type AncestorEntry } from './ancestor-entry.ts';
 import type { Ledger } from './ledger.ts';
 import { Local } from './local.ts';
 import { log } from './log.ts';
@@ -282,7 +282,7 @@ export class Agent {
       waitMs = Math.min(waitMs, this.#outbox.startMoves(this.#moves.toRemote, connection, signal));
     const plan = await this.#decide(connection, signal);
     if (plan.untried.length > 0) waitMs = Math.min(waitMs, UNREAD_MS);
-    this.#agree(plan);
+    this.#agree(plan, remote.revision);
     const toPush = await this.#publish(plan, remote, sinceFlipMs, signal);
     this.#isLate = typeof toPush === 'string';
     if (toPush === 'later')
@@ -384,12 +384,13 @@ export class Agent {
     });
   }
 
-  #agree({ agreed }: Reconciled): void {
+  #agree({ agreed }: Reconciled, revision: bigint): void {
     const { ledger } = this.#o;
     const { ancestor, replaced } = ledger.state;
     const news: [Path, AncestorEntry | null][] = [];
     for (const [path, entry] of agreed) {
-      if (!sameFields(ancestor.get(path), entry) || replaced.has(path)) news.push([path, entry ?? null]);
+      if (!sameFields(ancestor.get(path), entry) || replaced.has(path))
+        news.push([path, entry === undefined ? null : agreedAt(entry, revision)]);
       this.#remoteDirty.delete(path);
     }
     if (news.length > 0) ledger.write([{ t: 'ancestor', entries: news }], false);

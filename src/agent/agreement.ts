@@ -6,7 +6,7 @@ import { withAcl } from '../reconcile/combine.ts';
 import type { Entry, FileEntry, Path } from '../reconcile/entry.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { PushChange } from '../reconcile/push-change.ts';
-import type { AncestorEntry } from './ancestor-entry.ts';
+import { agreedAt, type AncestorEntry } from './ancestor-entry.ts';
 import type { Ledger } from './ledger.ts';
 import type { Local } from './local.ts';
 import type { ChangeOutcome } from './push-outcome.ts';
@@ -24,13 +24,14 @@ export class Agreement {
   }
 
   /** A push whose answer an earlier run did not live to see: what the volume has now of it was ours. */
-  onInterrupted(remote: ReadonlyMap<Path, AncestorEntry>): void {
+  onInterrupted(remote: ReadonlyMap<Path, AncestorEntry>, revision: bigint): void {
     const { ancestor, pushing } = this.#ledger.state;
     if (pushing.size === 0) return;
     const agreed: [Path, AncestorEntry | null][] = [];
     const same: [Path, FileEntry][] = [];
     for (const [path, intended] of pushing) {
-      const now = remote.get(path);
+      const there = remote.get(path);
+      const now = there && agreedAt(there, revision);
       const ours = intended === undefined ? now === undefined : now !== undefined && isOurs(intended, now);
       if (ours) agreed.push([path, now ?? null]);
       if (ours && now?.type === 'file' && now.ino === ancestor.get(path)?.ino) same.push([path, now]);
@@ -40,9 +41,9 @@ export class Agreement {
   }
 
   /** A change that is in the volume. */
-  onCommitted({ change, entry: planned }: Committed): void {
+  onCommitted({ change, entry: planned, revision }: Committed): void {
     const { path, old, link } = change;
-    const entry = planned && this.#withAcl(planned, change);
+    const entry = planned && agreedAt(this.#withAcl(planned, change), revision);
     this.#ledger.write([{ t: 'ancestor', entries: [[path, agreed(entry, change) ?? null]] }], false);
     const isSame = entry?.ino === old?.ino || link?.kind === 'name' || link?.kind === 'name-in-place';
     if (entry?.type === 'file' && isSame) this.#agreeOnOtherNames(path, entry);
@@ -54,14 +55,14 @@ export class Agreement {
     const { ancestor } = this.#ledger.state;
     const left: Path[] = [];
     const arrived: [Path, AncestorEntry][] = [];
-    for (const { outcome, change } of outcomes) {
-      const { path: to, movedFrom: from } = change;
-      if (outcome !== 'committed' || from === undefined) continue;
+    for (const outcome of outcomes) {
+      const { path: to, movedFrom: from } = outcome.change;
+      if (outcome.outcome !== 'committed' || from === undefined) continue;
       const { start, end } = prefixRange(`${from}/`);
       for (const [path, entry] of ancestor) {
         if (path !== from && (path < start || path >= end)) continue;
         left.push(path);
-        arrived.push([to + path.slice(from.length), entry]);
+        arrived.push([to + path.slice(from.length), agreedAt(entry, outcome.revision)]);
       }
     }
     if (left.length === 0) return;

@@ -107,21 +107,37 @@ export class Merger {
 
   /** From the state, from its inode (which may be in the trash by now), or from the store's past. */
   async #ancestor(
-    { path, ancestor }: Versions,
+    { path, ancestor }: Versions & { readonly ancestor: Pick<AncestorEntry, 'at'> },
     connection: Connection,
     revision: bigint,
     signal: AbortSignal,
   ): Promise<Uint8Array | undefined> {
-    const { cache, fs, subdir } = this.#o;
+    const { cache, fs } = this.#o;
     const own = cache.read(ancestor.digest) ?? (await readRemote(fs, connection, ancestor, signal));
-    if (own !== undefined || revision === 0n) return own;
-    const { store, volume } = connection;
+    if (own !== undefined) return own;
+    // What was pushed after `revision` is agreed on since the push, whose news may not have come yet.
+    for (const past of new Set([ancestor.at ?? 0n, revision])) {
+      const bytes = past === 0n ? undefined : await this.#asOf(past, path, ancestor, connection, signal);
+      if (bytes !== undefined) return bytes;
+    }
+    return undefined;
+  }
+
+  /** The ancestor's content, if the volume had that at a revision which the store still knows. */
+  async #asOf(
+    revision: bigint,
+    path: Path,
+    { size, digest }: FileEntry,
+    { store, volume }: Connection,
+    signal: AbortSignal,
+  ): Promise<Uint8Array | undefined> {
+    const { subdir } = this.#o;
     try {
       const tree = new VolumeTree(store, volume, revision, signal);
       const node = await tree.find(subdir === '' ? path : join(subdir, path));
-      if (node?.type !== 'file' || node.attr?.length !== ancestor.size) return undefined;
+      if (node?.type !== 'file' || node.attr?.length !== size) return undefined;
       const bytes = await contentOf(tree, node);
-      return digestOf(bytes) === ancestor.digest ? bytes : undefined;
+      return digestOf(bytes) === digest ? bytes : undefined;
     } catch (error) {
       const isGone =
         error instanceof CompactedError || error instanceof VolumeError || error instanceof DecodeError;

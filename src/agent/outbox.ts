@@ -135,7 +135,7 @@ export class Outbox {
 
   /** A push whose answer an earlier run did not live to see. */
   finishInterrupted(remote: Remote): void {
-    if (this.#push === undefined) this.#agreement.onInterrupted(remote.tree);
+    if (this.#push === undefined) this.#agreement.onInterrupted(remote.tree, remote.revision);
   }
 
   /** Whether the local change of a path was refused and nothing has changed since; `isNew`: the volume has news there. */
