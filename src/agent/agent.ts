@@ -448,7 +448,7 @@ export class Agent {
     for (const [path, adoption] of this.local.adoptions) {
       if (request.has(path) || waiting.has(path)) continue;
       request.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
-      if (adoption !== undefined && this.local.tops.has(path)) fromTop.add(path);
+      if (this.local.tops.has(path)) fromTop.add(path);
     }
     // What waits here waits there as well.
     toRemote = toRemote.filter(({ path }) => !waiting.has(path));

@@ -6,28 +6,40 @@ import { isAtOrBelow } from '../reconcile/push-change.ts';
 import type { LedgerState } from './ledger-state.ts';
 import type { Slot } from './slot.ts';
 
+/** The name at the top whose link of the agent's own has this text. */
+export function ownTop(text: ByteString): ByteString | undefined {
+  const top = text.startsWith('..data/') ? text.slice('..data/'.length) : '';
+  return top === '' || top.includes('/') ? undefined : top;
+}
+
 /**
  * The name at the top whose link this is by its text: inside a tree it leads nowhere. A link that the volume has, or
  * beside a `..data` of its own, is an ordinary one.
  */
 export function ownLink(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
-  if (slot.type !== 'symlink' || !slot.target.startsWith('..data/') || !path.includes('/')) return undefined;
-  const top = slot.target.slice('..data/'.length);
-  if (top === '' || top.includes('/')) return undefined;
+  const top = slot.type === 'symlink' && path.includes('/') ? ownTop(slot.target) : undefined;
+  if (top === undefined || slot.type !== 'symlink') return undefined;
   const agreed = state.ancestor.get(path);
   if (agreed?.type === 'symlink' && agreed.target === slot.target) return undefined;
   return state.slots.has(join(parentOf(path) ?? '', '..data')) ? undefined : top;
 }
 
-/** The same, as long as the view has something under that name to be put in the link's place. */
-export function linkedTop(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
+/** Where the view has by now what was under a name at the top; the name itself if it is there, or nowhere. */
+export type PathNow = (name: ByteString) => Path;
+
+/** Where the view has what is to be put in the link's place; `undefined` if it is nowhere, or in that place already. */
+export function linkedPath(state: LedgerState, path: Path, slot: Slot, pathNow: PathNow): Path | undefined {
   const top = ownLink(state, path, slot);
-  return top === undefined || !state.slots.has(top) || isAtOrBelow(path, top) ? undefined : top;
+  const now = top === undefined ? undefined : pathNow(top);
+  return now === undefined || !state.slots.has(now) || isAtOrBelow(path, now) ? undefined : now;
 }
 
-/** The same, once the view has something else in the link's place and nothing left under that name: it is of no use. */
-export function spentLink(state: LedgerState, path: Path, slot: Slot): boolean {
+/** Whether the view has something else in the link's place and nothing elsewhere that it could mean: it is of no use. */
+export function spentLink(state: LedgerState, path: Path, slot: Slot, pathNow: PathNow): boolean {
   const top = ownLink(state, path, slot);
   const there = state.slots.get(path);
-  return top !== undefined && !state.slots.has(top) && there !== undefined && there.type !== 'symlink';
+  if (top === undefined || there === undefined || slot.type !== 'symlink') return false;
+  if (there.type === 'symlink' && there.target === slot.target) return false;
+  const now = pathNow(top);
+  return now === path || !state.slots.has(now);
 }

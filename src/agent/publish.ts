@@ -149,17 +149,22 @@ class Publication {
     const shown = new Map(slots);
     const slotAt = (name: Path): Slot | undefined =>
       shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
-    const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#leftTheTop(path));
+    const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#changedAtTop(path));
     mendTop(this.#context, shownPaths, slotAt);
     this.#logCommit(slots);
     return { outcome: 'published', problems, touched, movedToKept };
   }
 
-  /** What was taken over from the top and is not there any more was removed since: its name is not put back. */
-  #leftTheTop(path: Path): boolean {
-    if (this.#request.items.get(path) === undefined || this.#request.fromTop?.has(path) !== true)
-      return false;
-    return this.#fs.lstat('look at top', this.#layout.top(path.split('/', 1)[0] ?? path)) === undefined;
+  /**
+   * What was taken over from the top and is not there any more was removed since: its name is not put back. Nor does the
+   * agent's own link go that was not there, and is again: it was moved, and moved back.
+   */
+  #changedAtTop(path: Path): boolean {
+    if (this.#request.fromTop?.has(path) !== true) return false;
+    const [name = path] = path.split('/', 1);
+    const stat = this.#fs.lstat('look at top', this.#layout.top(name));
+    if (this.#request.items.get(path) !== undefined) return stat === undefined;
+    return name === path && stat?.type === 'symlink';
   }
 
   /** The idle tree alone; a crash leaves it partly done, which the inodes of both trees tell. */

@@ -7,7 +7,7 @@ import { isOwnName, topTarget, type TreeName } from './layout.ts';
 import type { LedgerState } from './ledger-state.ts';
 import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from './ports.ts';
-import { linkedTop, ownLink, spentLink } from './own-link.ts';
+import { linkedPath, ownLink, ownTop, spentLink, type PathNow } from './own-link.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
@@ -45,10 +45,9 @@ export class TopScanner {
 
   async look(state: LedgerState, active: TreeName, look: Look): Promise<void> {
     const { fs, layout, excluded } = this.#o;
-    const tops = new Map<Path, Adoption | undefined>();
-    look.tops = tops;
+    const tops = topsOf(look);
     this.#active = active;
-    this.memory.startLook();
+    this.memory.startLook(state.slots);
     const names = fs.readdir('list top', layout.root).filter((name) => !isOwnName(name));
     const present = new Set(names);
     const directories = new Set<ByteString>();
@@ -109,21 +108,19 @@ export class TopScanner {
     const text = fs.readlink('look top', at);
     // Gone since it was listed, or something else by now: the next look says what it means.
     if (text === undefined) return;
-    if (text === topTarget(name)) {
+    const named = ownTop(text) ?? '';
+    const other = this.memory.linkNow(stat.ino, named, state.slots);
+    if (named === name && other === name) {
       this.#reader.settling.forget(`top:${name}`);
       if (!state.slots.has(name)) look.mend.add(name);
       return;
     }
     this.memory.noteLink(name, text);
-    const other = this.memory.nameNow(
-      text.startsWith('..data/') ? text.slice('..data/'.length) : '',
-      state.slots,
-    );
-    if (other !== '' && !other.includes('/') && state.slots.has(other)) {
+    if (named !== '' && state.slots.has(other)) {
       // Our own link under another name: `mv` when the old name is gone, `cp -r` else (watch-and-flip 7).
-      const isMove = !present.has(other);
+      const isMove = !this.#isAtTop(other);
       // So it is when something else has the old name by now.
-      const isLeft = isMove || !this.#isInPlace(other);
+      const isLeft = isMove || !this.#isInPlace(state, other);
       const below = belowNow(state, look, other);
       const overtaken = new Map<Path, ByteString>();
       for (const [path, slot] of isLeft ? below : []) {
@@ -281,7 +278,7 @@ export class TopScanner {
     const found: Seen = new Set();
     let merged = await this.#lookAtDirectory(state, name, at, stat, look, seen, found);
     for (const path of before) {
-      if (found.has(path) || isBelowAny(path, look.problems)) continue;
+      if (found.has(path) || topsOf(look).has(path) || isBelowAny(path, look.problems)) continue;
       if (!state.slots.has(path)) {
         seen?.delete(path);
         continue;
@@ -300,7 +297,8 @@ export class TopScanner {
       const below = this.#o.fs.lstat('look top directory', `${at}/${name}`);
       if (below?.type === 'symlink') {
         const text = this.#o.fs.readlink('look at link', `${at}/${name}`);
-        if (text?.startsWith('..data/') === true) held.push(text.slice('..data/'.length));
+        const top = text === undefined ? undefined : ownTop(text);
+        if (top !== undefined) held.push(top);
       }
       if (below?.type === 'directory')
         quiet = this.#isQuiet(join(path, name), `${at}/${name}`, below, look, held) && quiet;
@@ -356,8 +354,8 @@ export class TopScanner {
    * it leads to takes its place. Until then it is not removed.
    */
   keepLinked(state: LedgerState, path: Path, slot: Slot, look: Look): void {
-    const moved = linkedTop(state, path, slot);
-    if (moved === undefined || this.#o.fs.lstat('look top', this.#o.layout.top(moved)) !== undefined) return;
+    const moved = linkedPath(state, path, slot, this.#pathNow(state));
+    if (moved === undefined || this.#isAtTop(moved)) return;
     for (const other of state.slots.below(moved)) look.busy.add(other);
   }
 
@@ -365,36 +363,53 @@ export class TopScanner {
    * The name at the top whose link was moved to a path of the view, where something else has that name by now: once that
    * is in the tree, what the link led to is not found there any more.
    */
-  #overtakenTop(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
-    const top = linkedTop(state, path, slot);
-    if (top === undefined || this.#o.fs.lstat('look top', this.#o.layout.top(top)) === undefined)
-      return undefined;
-    return this.#isInPlace(top) ? undefined : top;
+  #overtakenTop(state: LedgerState, path: Path, slot: Slot): Path | undefined {
+    const top = linkedPath(state, path, slot, this.#pathNow(state));
+    return top === undefined || !this.#isAtTop(top) || this.#isInPlace(state, top) ? undefined : top;
   }
 
-  /** Takes what a link in a real directory led to from the tree, where something else has the name by now. */
-  #follow(state: LedgerState, path: Path, top: ByteString, stat: FileStat, look: Look): boolean {
-    const { fs, layout } = this.#o;
-    if (this.#active === undefined || !state.slots.has(top) || this.#isInPlace(top)) return false;
-    if (fs.lstat('look top', layout.top(top)) === undefined) return false;
-    const below = belowNow(state, look, top);
-    if (isBusyBelow(look, top)) {
+  /**
+   * Takes what a link in a real directory led to from the tree: where something else has the name at the top by now, or where
+   * that has been followed to its place in such a directory before, and the link has moved on.
+   */
+  #follow(state: LedgerState, path: Path, from: Path, stat: FileStat, look: Look): boolean {
+    if (this.#active === undefined || !state.slots.has(from) || this.#isInPlace(state, from)) return false;
+    const isMove = !this.#isAtTop(from);
+    if (isMove && !from.includes('/')) return false;
+    const tops = topsOf(look);
+    const below = belowNow(state, look, from);
+    if (isBusyBelow(look, from)) {
       look.busy.add(path);
-      this.#heldByLinks.add(top);
+      this.#heldByLinks.add(from);
       return true;
     }
     this.memory.noteFollowed(path, stat.ino, state.slots.get(path));
-    for (const [from, was] of below)
-      topsOf(look).set(
-        path + from.slice(top.length),
-        adoptionOf(was, layout.inTree(this.#active, from), true),
-      );
+    if (isMove) this.memory.noteRename(from, path);
+    for (const [was, slot] of below) {
+      const source = this.#o.layout.inTree(this.#active, was);
+      tops.set(path + was.slice(from.length), adoptionOf(slot, source, true));
+      if (isMove) tops.set(was, undefined);
+    }
     return true;
   }
 
-  /** Whether a name at the top is the agent's own link. */
-  #isInPlace(name: ByteString): boolean {
-    return this.#o.fs.readlink('look at link', this.#o.layout.top(name)) === topTarget(name);
+  /** Whether there is anything at a path from the top. */
+  #isAtTop(path: Path): boolean {
+    return this.#o.fs.lstat('look top', this.#o.layout.top(path)) !== undefined;
+  }
+
+  /** Whether what the view has at a path is found there from the top: through the agent's own link, or as one that led there. */
+  #isInPlace(state: LedgerState, path: Path): boolean {
+    const { fs, layout } = this.#o;
+    const [first = path] = path.split('/', 1);
+    if (fs.readlink('look at link', layout.top(first)) === topTarget(first)) return true;
+    const text = first === path ? undefined : fs.readlink('look at link', layout.top(path));
+    const named = text === undefined ? undefined : ownTop(text);
+    return named !== undefined && this.memory.pathNow(named, state.slots) === path;
+  }
+
+  #pathNow({ slots }: LedgerState): PathNow {
+    return (name) => this.memory.pathNow(name, slots);
   }
 
   /** A file, link or special file in a real directory. Returns whether the tree has it. */
@@ -404,10 +419,15 @@ export class TopScanner {
     if (slot !== undefined && sameKind(slot, stat) && slot.signature.ino === stat.ino) return true;
     if (stat.type === 'symlink') {
       const read = this.#reader.read(path, at, stat, look);
-      if (read !== undefined && spentLink(state, path, read)) return true;
-      const linked = read === undefined ? undefined : ownLink(state, path, read);
-      if (linked !== undefined && this.memory.isFollowed(path, stat.ino, slot)) return true;
-      if (linked !== undefined && this.#follow(state, path, linked, stat, look)) return false;
+      const pathNow = this.#pathNow(state);
+      if (read !== undefined && spentLink(state, path, read, pathNow)) return true;
+      const named = read === undefined ? undefined : ownLink(state, path, read);
+      if (named !== undefined && this.memory.isFollowed(path, stat.ino, slot)) return true;
+      if (
+        named !== undefined &&
+        this.#follow(state, path, this.memory.linkNow(stat.ino, named, state.slots), stat, look)
+      )
+        return false;
       if (read !== undefined) this.keepLinked(state, path, read, look);
       if (read !== undefined && sameSlotContent(read, slot)) return true;
     }

@@ -10,11 +10,12 @@ import {
   belowNow,
   carriedSlot,
   isBusyBelow,
+  topsOf,
   type Adoption,
   type Extent,
   type Look,
 } from './look.ts';
-import { linkedTop } from './own-link.ts';
+import { linkedPath, type PathNow } from './own-link.ts';
 import type { FileStat } from './ports.ts';
 import { isPublished } from './published-inode.ts';
 import { Replaced } from './replaced.ts';
@@ -70,12 +71,12 @@ export class Scanner {
       damage: this.#damage(state),
     };
     if (look.damage !== undefined) return look;
-    if (extent !== 'all' && state.active !== undefined && extent.has('') && this.#top.hasMoved(state)) {
+    const dirs = this.#extent(extent);
+    if (extent !== 'all' && state.active !== undefined && dirs.has('') && this.#top.hasMoved(state)) {
       // What is below a name that moved counts at its new place, which may be anywhere: all has to be known.
       return this.look(state, 'all');
     }
     const keptWaits = [...this.#reader.settling.waiting()].some((name) => name.startsWith('kept:'));
-    const dirs = this.#extent(extent);
     this.#reader.settling.startRound();
     const { active } = state;
     if (active === undefined) {
@@ -94,6 +95,8 @@ export class Scanner {
     for (const dir of dirs) {
       if (this.#isDirectory(idle, dir)) await this.#lookAtIdle(state, idle, dir, deep, look);
     }
+    for (const [path, slot] of state.found.idle)
+      if (slot !== undefined) this.#top.keepLinked(state, path, slot, look);
     if (dirs.has('')) await this.#top.look(state, active, look);
     if (extent === 'all' || keptWaits) this.#kept.look(state, this.#top.inodes, look);
     this.#reader.settling.endRound((name) => look.tops !== undefined && name.startsWith('top:'));
@@ -203,7 +206,7 @@ export class Scanner {
         (this.#o.excluded(path)
           ? sameInode(slot, stat)
           : this.#isSame(slot, stat, layout.inTree(tree, path))) &&
-        linkedTop(state, path, slot) === undefined;
+        linkedPath(state, path, slot, this.#pathNow(state)) === undefined;
       if (same) {
         this.#reader.settling.forget(`active:${path}`);
       } else into.push({ path, stat, slot });
@@ -265,6 +268,7 @@ export class Scanner {
       const at = this.#o.layout.inTree(tree, path);
       if (!this.#reader.isSettled('active', path, stat, quietMs, at)) {
         look.busy.add(path);
+        this.#keepLinked(state, path, at, stat, look);
         continue;
       }
       if (slot?.type === 'file') this.#judgeReplaced(state, tree, path, slot.signature.ino, look);
@@ -308,9 +312,19 @@ export class Scanner {
     }
   }
 
+  /** What a link of our own leads to stays until the link has settled and is in the published tree. */
+  #keepLinked(state: LedgerState, path: Path, at: ByteString, stat: FileStat | undefined, look: Look): void {
+    const slot = stat?.type === 'symlink' ? this.#reader.read(path, at, stat, look) : undefined;
+    if (slot !== undefined) this.#top.keepLinked(state, path, slot, look);
+  }
+
+  #pathNow({ slots }: LedgerState): PathNow {
+    return (name) => this.#top.memory.pathNow(name, slots);
+  }
+
   /** `mv` or `cp -r` of a top-level name into a directory brings our link there: what it leads to is meant. */
   #judgeLinkedTop(state: LedgerState, tree: TreeName, path: Path, slot: Slot | undefined, look: Look): void {
-    const top = slot === undefined ? undefined : linkedTop(state, path, slot);
+    const top = slot === undefined ? undefined : linkedPath(state, path, slot, this.#pathNow(state));
     if (top === undefined) return;
     // A directory that is being removed takes the link along, and with it what the link led to.
     const [first] = path.split('/', 1);
@@ -323,12 +337,13 @@ export class Scanner {
       for (const other of [path, ...below.keys()]) look.busy.add(other);
       return;
     }
+    if (isMove) this.#top.memory.noteRename(top, path);
     for (const [other, moved] of below) {
       const source = this.#o.layout.inTree(tree, other);
       const to = path + other.slice(top.length);
-      look.adoptions.set(to, adoptionOf(moved, source, isMove));
+      topsOf(look).set(to, adoptionOf(moved, source, isMove));
       this.#top.keepLinked(state, to, moved, look);
-      if (isMove) look.adoptions.set(other, undefined);
+      if (isMove) topsOf(look).set(other, undefined);
     }
   }
 
@@ -370,6 +385,7 @@ export class Scanner {
     // A find that changes before it is dealt with is found as a whole once more.
     const expected = state.loggedIdleAt(path);
     const at = this.#o.layout.inTree(tree, path);
+    this.#keepLinked(state, path, at, stat, look);
     if (!this.#reader.isSettled('idle', path, stat, this.#reader.quietMs(stat, expected), at)) {
       look.busy.add(path);
       return;

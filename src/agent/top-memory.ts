@@ -2,10 +2,14 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
-import type { Slot } from './slot.ts';
+import type { Slot, SlotTree } from './slot.ts';
 
 /** Paths of the view, the directory's own among them. */
 export type Seen = Set<Path>;
+
+interface Paths {
+  has(path: Path): boolean;
+}
 
 /** What has been seen there; what differs from it by now is news, and nothing may take its place. */
 export interface SeenAtTop {
@@ -22,6 +26,8 @@ export interface SeenAtTop {
   sharedAt(name: ByteString, ino: bigint): Slot | undefined;
   /** Whether `now` is what a link in a real directory led to, taken over in its place: the link is of no use any more. */
   isFollowed(path: Path, ino: bigint, now: Slot | undefined): boolean;
+  /** Where the view has what a link with this name in its text led to when it was made; the name itself if that is unknown. */
+  pathNow(name: ByteString, slots: Paths): Path;
   /** Whether what stands there, a file or a link, was seen and waits, or what it would end does: it stays. */
   isWaiting(name: ByteString): boolean;
 }
@@ -41,23 +47,30 @@ export class TopMemory implements SeenAtTop {
   /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
   readonly files = new Set<bigint>();
 
-  /** By old name. A link that was moved on before the tree followed still has the old one in its text. */
-  readonly #renamed = new Map<ByteString, ByteString>();
+  /** By old path. A link that was moved on before the tree followed still has the old one in its text. */
+  readonly #renamed = new Map<Path, { readonly to: Path; isDone: boolean }>();
 
-  noteRename(from: ByteString, to: ByteString): void {
-    this.#renamed.set(from, to);
+  /** What a link led to gets another place in the view. */
+  noteRename(from: Path, to: Path): void {
+    this.#renamed.set(from, { to, isDone: false });
   }
 
-  /** The name in the tree of what a link with this name in its text led to when it was made. */
-  nameNow(name: ByteString, slots: { has(path: Path): boolean }): ByteString {
-    const seen = new Set<ByteString>();
-    let now = name;
-    for (let next: ByteString | undefined = name; next !== undefined && !seen.has(next);) {
+  pathNow(name: ByteString, slots: Paths): Path {
+    const seen = new Set<Path>();
+    let now: Path = name;
+    for (let next: Path | undefined = name; next !== undefined && !seen.has(next);) {
       seen.add(next);
       now = next;
-      next = slots.has(next) ? undefined : this.#renamed.get(next);
+      next = slots.has(next) ? undefined : this.#renamed.get(next)?.to;
     }
     return slots.has(now) ? now : name;
+  }
+
+  /** The same for one link, which may have been followed before something else took that name. */
+  linkNow(ino: bigint, name: ByteString, slots: Pick<SlotTree, 'has' | 'get'>): Path {
+    for (const [path, followed] of this.#followed)
+      if (followed.ino === ino && this.isFollowed(path, ino, slots.get(path))) return path;
+    return this.pathNow(name, slots);
   }
 
   inDirectory(name: ByteString, ino: bigint): Seen | undefined {
@@ -103,7 +116,12 @@ export class TopMemory implements SeenAtTop {
   }
 
   /** A look begins: it comes by all links and files. */
-  startLook(): void {
+  startLook(slots: Paths): void {
+    for (const [path, renamed] of this.#renamed) {
+      // What comes to that path afterwards is another one.
+      if (renamed.isDone && slots.has(path)) this.#renamed.delete(path);
+      renamed.isDone ||= !slots.has(path);
+    }
     this.#links.clear();
     this.#waiting.clear();
     this.files.clear();

@@ -5,7 +5,7 @@ import { join, type Path } from '../reconcile/entry.ts';
 import { topTarget, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
-import { spentLink } from './own-link.ts';
+import { spentLink, type PathNow } from './own-link.ts';
 import type { SeenAtTop } from './top-memory.ts';
 import { sameKind, signatureOf, type Slot } from './slot.ts';
 
@@ -119,7 +119,9 @@ function isMerged(
     if (seenAtTop?.isFollowed(path, found.ino, slotAt(path)) === true) return true;
     const target = fs.readlink('readlink', link);
     const signature = signatureOf(found);
-    return target === undefined || spentLink(ledger.state, path, { type: 'symlink', target, signature });
+    if (target === undefined) return true;
+    const pathNow: PathNow = (top) => seenAtTop?.pathNow(top, ledger.state.slots) ?? top;
+    return spentLink(ledger.state, path, { type: 'symlink', target, signature }, pathNow);
   };
   const isInTree = (dir: ByteString, path: Path): boolean =>
     fs.readdir('list top directory', dir).every((entry) => {

@@ -277,10 +277,15 @@ export class ServedDirectory {
       const at = `${layout.kept}/${name}`;
       if (record === null && port.lstat('release', at) !== undefined) port.unlink('release', at);
     }
+    // Only names that came or went, as the agent does.
+    const tops = [...look.edits].flatMap(([path, slot]) =>
+      path.includes('/') || this.#excluded(path) || ledger.state.slots.has(path) === (slot !== undefined)
+        ? []
+        : [path],
+    );
     this.local.absorb(look);
     // What lost is told; nothing is left to be done about it.
     for (const loser of [...this.local.losers]) this.local.dropLoser(loser, true);
-    const tops = [...look.edits.keys()].filter((path) => !path.includes('/') && !this.#excluded(path));
     const missing = tops.filter((name) => {
       const stat = port.lstat('look top', layout.top(name));
       return stat === undefined || stat.type === 'symlink';

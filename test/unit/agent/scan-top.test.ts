@@ -12,8 +12,14 @@ const VIEW: Nodes = {
   'conf.d/a.conf': file('one\n'),
 };
 
+const CONF: Nodes = { 'conf.d': dir(), 'conf.d/a.conf': file('one\n') };
+
+const WITH_LINK: Nodes = { ...VIEW, link: symlink('/x') };
+
 interface Case {
   readonly title: string;
+  /** What the view is to begin with; `VIEW` if not given. */
+  readonly before?: Nodes;
   /** What is typed: the first part before a look, the others between a look and the publish that follows. */
   readonly steps: readonly string[];
   /** Typed after one more look and publish. */
@@ -349,25 +355,196 @@ const CASES: readonly Case[] = [
     hinted: '',
     after: { 'other.conf': file('other\n'), x: dir(), 'x/y': dir(), 'x/y/a.conf': file('one\n') },
   },
+  // A symlink of the volume behind the agent's own link: that one is a symlink as well.
+  {
+    title: 'a symlink moved into a directory that is made anew',
+    before: WITH_LINK,
+    steps: ['rm other.conf; mkdir other.conf; echo in > other.conf/in; mv link other.conf/a'],
+    after: { ...CONF, 'other.conf': dir(), 'other.conf/in': file('in\n'), 'other.conf/a': symlink('/x') },
+  },
+  {
+    title:
+      'a symlink moved into a directory that is made anew, in which a name changes while it is taken over',
+    before: WITH_LINK,
+    steps: [
+      'rm other.conf; mkdir other.conf; echo in > other.conf/in; mv link other.conf/a',
+      'chmod 700 other.conf/in; mv other.conf/in other.conf/b',
+    ],
+    after: {
+      ...CONF,
+      'other.conf': dir(),
+      'other.conf/b': file('in\n', 0o700),
+      'other.conf/a': symlink('/x'),
+    },
+  },
+  {
+    title:
+      'a symlink moved over another one in a directory that is made anew and filled while it is taken over',
+    before: { ...WITH_LINK, 'conf.d/a': symlink('/old') },
+    steps: [
+      'rm conf.d; mkdir conf.d; mv link conf.d/a',
+      'echo in > conf.d/in',
+      'echo more > conf.d/more',
+      'echo most > conf.d/most',
+    ],
+    after: {
+      ...VIEW,
+      'conf.d/a': symlink('/x'),
+      'conf.d/in': file('in\n'),
+      'conf.d/more': file('more\n'),
+      'conf.d/most': file('most\n'),
+    },
+  },
+  {
+    title: 'a symlink moved into a published directory',
+    before: WITH_LINK,
+    steps: ['mv link conf.d/a'],
+    after: { ...VIEW, 'conf.d/a': symlink('/x') },
+  },
+  {
+    title: 'a symlink moved into a new directory and then to one below it',
+    before: WITH_LINK,
+    steps: ['mkdir new new/sub; mv link new/a', 'mv new/a new/sub/a', 'echo in > new/in'],
+    after: { ...VIEW, new: dir(), 'new/sub': dir(), 'new/sub/a': symlink('/x'), 'new/in': file('in\n') },
+  },
+  {
+    title: 'a symlink moved into a new directory, and to one below it after it was followed',
+    before: WITH_LINK,
+    steps: [
+      'mkdir new new/sub; mv link new/a',
+      'echo in > new/in',
+      'echo more > new/more',
+      'mv new/a new/sub/a; echo most > new/most',
+    ],
+    after: {
+      ...VIEW,
+      new: dir(),
+      'new/sub': dir(),
+      'new/sub/a': symlink('/x'),
+      'new/in': file('in\n'),
+      'new/more': file('more\n'),
+      'new/most': file('most\n'),
+    },
+  },
+  ...['link', 'second'].flatMap((back): Case[] => [
+    {
+      title: `a symlink moved into a new directory and out of it again, as "${back}"`,
+      before: WITH_LINK,
+      steps: ['mkdir new; mv link new/a', `mv new/a ${back}`],
+      after: { ...VIEW, new: dir(), [back]: symlink('/x') },
+    },
+    {
+      title: `a symlink moved into a new directory that is being filled, and out of it again, as "${back}"`,
+      before: WITH_LINK,
+      steps: ['mkdir new; mv link new/a', 'echo in > new/in', `mv new/a ${back}; echo more > new/more`],
+      after: {
+        ...VIEW,
+        new: dir(),
+        'new/in': file('in\n'),
+        'new/more': file('more\n'),
+        [back]: symlink('/x'),
+      },
+    },
+    {
+      title: `a symlink moved into a new directory, and out of it again after it was followed, as "${back}"`,
+      before: WITH_LINK,
+      steps: [
+        'mkdir new; mv link new/a',
+        'echo in > new/in',
+        'echo more > new/more',
+        `mv new/a ${back}; echo most > new/most`,
+      ],
+      after: {
+        ...VIEW,
+        new: dir(),
+        'new/in': file('in\n'),
+        'new/more': file('more\n'),
+        'new/most': file('most\n'),
+        [back]: symlink('/x'),
+      },
+    },
+    {
+      title: `a file moved into a new directory, and out of it again after it was followed, as "${back}"`,
+      before: { ...VIEW, link: file('was a link\n') },
+      steps: [
+        'mkdir new; mv link new/a',
+        'echo in > new/in',
+        'echo more > new/more',
+        `mv new/a ${back}; echo most > new/most`,
+      ],
+      after: {
+        ...VIEW,
+        new: dir(),
+        'new/in': file('in\n'),
+        'new/more': file('more\n'),
+        'new/most': file('most\n'),
+        [back]: file('was a link\n'),
+      },
+    },
+    {
+      title: `a symlink moved into a published directory and out of it again, as "${back}"`,
+      before: WITH_LINK,
+      steps: ['mv link conf.d/a', `mv conf.d/a ${back}`],
+      after: { ...VIEW, [back]: symlink('/x') },
+    },
+  ]),
+  {
+    title:
+      'a file moved into a new directory and out again after it was followed and another one took its name',
+    before: { ...VIEW, link: file('was a link\n') },
+    steps: [
+      'mkdir new; mv link new/a; echo third > link',
+      'echo in > new/in',
+      'echo more > new/more',
+      'mv new/a second; echo most > new/most',
+    ],
+    after: {
+      ...VIEW,
+      new: dir(),
+      'new/in': file('in\n'),
+      'new/more': file('more\n'),
+      'new/most': file('most\n'),
+      link: file('third\n'),
+      second: file('was a link\n'),
+    },
+  },
+  {
+    title: 'a symlink moved into the tree that is not published',
+    before: WITH_LINK,
+    steps: ['test $(readlink ..data) = ..a; mv link ..b/conf.d/a'],
+    after: { ...VIEW, 'conf.d/a': symlink('/x') },
+  },
+  {
+    title: 'a symlink moved into the tree that is not published, which has settled before the next flip',
+    before: WITH_LINK,
+    steps: ['test $(readlink ..data) = ..a; mv link ..b/conf.d/a', ':'],
+    after: { ...VIEW, 'conf.d/a': symlink('/x') },
+  },
+  {
+    title: 'a directory moved into the tree that is not published, which has settled before the next flip',
+    before: { ...VIEW, more: dir(), 'more/f': file('f\n') },
+    steps: ['test $(readlink ..data) = ..a; mv more ..b/conf.d/a', ':'],
+    after: { ...VIEW, 'conf.d/a': dir(), 'conf.d/a/f': file('f\n') },
+  },
 ];
 
 describe('at the top of DIR', () => {
-  for (const { title, steps, later, meanwhile, hinted, after } of CASES) {
+  for (const { title, before = VIEW, steps, later, meanwhile, hinted, after } of CASES) {
     it(title, async () => {
       const served = await ServedDirectory.open();
       const losers: string[] = [];
       try {
-        served.publish(VIEW);
+        served.publish(before);
         served.catchUp();
         for (const [n, step] of steps.entries()) {
           if (n > 0) await served.lookUntilSettled();
           execFileSync('sh', ['-ec', step], { cwd: served.root, stdio: ['ignore', 'ignore', 'pipe'] });
           // What was typed came between the look and the publish.
-          if (n > 0) served.publish(VIEW);
+          if (n > 0) served.publish(before);
         }
         if (later !== undefined) {
           await served.look();
-          served.publish({ ...VIEW, 'other.conf': file('published\n') });
+          served.publish({ ...before, 'other.conf': file('published\n') });
           execFileSync('sh', ['-ec', later], { cwd: served.root, stdio: ['ignore', 'ignore', 'pipe'] });
         }
         if (meanwhile !== undefined) {
@@ -377,15 +554,15 @@ describe('at the top of DIR', () => {
         for (let round = 0; hinted !== undefined && round < 4; round += 1) {
           await served.look(new Set([hinted]));
           served.clock.pass(700);
-          served.publish(VIEW);
+          served.publish(before);
         }
         for (let round = 0; round < 3; round += 1) {
           await served.look();
-          served.publish(VIEW);
+          served.publish(before);
         }
         for (let round = 0; round < 6; round += 1) {
           losers.push(...(await served.lookUntilSettled()).losers);
-          served.publish(VIEW);
+          served.publish(before);
         }
         served.catchUp();
         expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
@@ -404,6 +581,21 @@ describe('at the top of DIR', () => {
       }
     });
   }
+
+  it('what a link led to waits as long as the link does, whatever part is looked at', async () => {
+    const served = await ServedDirectory.open();
+    try {
+      served.publish(WITH_LINK);
+      served.catchUp();
+      await served.lookUntilSettled();
+      renameSync(`${served.root}/link`, served.at('conf.d/a'));
+      const look = await served.look(new Set(['conf.d']));
+      expect(look.edits.size + look.adoptions.size).to.equal(0);
+      expect([...look.busy].sort()).to.deep.equal(['conf.d/a', 'link']);
+    } finally {
+      await served.remove();
+    }
+  });
 
   // `ln -sf` makes a link under a name of its own and renames it.
   for (const directory of ['', 'conf.d/', 'new/']) {
