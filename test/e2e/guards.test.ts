@@ -12,54 +12,26 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { prefixRange } from '../../src/codec/bytes.ts';
 import type { StoreOp } from '../../src/codec/kv.ts';
 import { codeOf } from '../../src/agent/error.ts';
 import type { Tripped } from '../../src/agent/guards.ts';
-import { cat as catVerb } from '../../src/agent/verbs/cat.ts';
-import { ls } from '../../src/agent/verbs/ls.ts';
-import { Agent, publishedTree, runCommand } from '../support/agent.ts';
-import { type EtcdServer, startEtcd } from '../support/etcd.ts';
-import { directory, file, TestVolume, verbContext, type TestContext } from '../support/pushing.ts';
+import { type Agent, publishedTree, runCommand } from '../support/agent.ts';
+import { directory, file, TestVolume } from '../support/pushing.ts';
 import { writeKeys } from '../support/raw-keys.ts';
+import { servedVolume } from '../support/served-volume.ts';
 import { until } from '../support/until.ts';
 
 const FILES = Array.from({ length: 20 }, (_, index) => `d/f${index}`);
 const MANY = FILES.slice(0, 15);
 
 describe('guards', () => {
-  let folder: string;
-  let etcd: EtcdServer;
-  let volume: TestVolume;
-  let dir: string;
-  let count = 0;
-  const running: Agent[] = [];
-
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => etcd?.stop());
-  beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'guards-'));
-    dir = join(folder, 'served');
-    mkdirSync(dir);
-    volume = await TestVolume.format(etcd, { name: `guards-${(count += 1)}`, blockSizeKiB: 64 });
+  const own = servedVolume('guards', async (volume) => {
     await volume.push(volume.make('top', file('top\n')), volume.make('d', directory()));
     await volume.push(...FILES.map((path) => volume.make(path, file(`${path}\n`))));
   });
-  afterEach(async () => {
-    for (const agent of running.splice(0)) await agent.kill();
-    await volume.store.close();
-    rmSync(folder, { recursive: true });
-  });
-
-  async function start(...options: string[]): Promise<Agent> {
-    const agent = new Agent(volume.url, dir, ['--rescan', '500ms', ...options]);
-    running.push(agent);
-    return agent.ready();
-  }
+  const { start, cat, paths: inVolume } = own;
 
   async function tripped(agent: Agent): Promise<Tripped> {
     const { guards, ready } = await agent.until('a guard trips', (status) => status.guards.length > 0);
@@ -68,7 +40,7 @@ describe('guards', () => {
     // What it is about may still grow.
     await until('the verb shows what the agent holds', async () => {
       guard = agent.status?.guards[0] ?? guard;
-      const { stdout } = await runCommand(['status', dir]);
+      const { stdout } = await runCommand(['status', own.dir]);
       return stdout.includes(`guard       ${guard?.id}: ${guard?.reason}`);
     });
     if (guard === undefined) throw new Error('no guard');
@@ -77,31 +49,16 @@ describe('guards', () => {
   }
 
   async function accept(id: string): Promise<void> {
-    const { code, stdout, stderr } = await runCommand(['accept', dir, id]);
+    const { code, stdout, stderr } = await runCommand(['accept', own.dir, id]);
     expect(code, stderr).to.equal(0);
     expect(stdout).to.include(`accepted ${id}`);
   }
 
-  async function verb(run: (context: TestContext) => Promise<unknown>): Promise<string> {
-    const context = verbContext(etcd, `/guards-${count}`);
-    try {
-      await run(context);
-      return context.out.text;
-    } finally {
-      await context.store.close();
-    }
-  }
-  const cat = (path: string): Promise<string> => verb((context) => catVerb(context, { path }));
-  const inVolume = async (path = '/'): Promise<string[]> => {
-    const text = await verb((context) => ls(context, { path, recursive: true, json: true }));
-    const lines = text.split('\n').filter((line) => line !== '');
-    return lines.map((line) => (JSON.parse(line) as { path: string }).path).sort();
-  };
-  const shown = (): string[] => Object.keys(publishedTree(dir)).sort();
+  const shown = (): string[] => Object.keys(publishedTree(own.dir)).sort();
   const removeInVolume = (paths: readonly string[]): Promise<unknown> =>
-    volume.push(...paths.map((path) => volume.remove(path)));
+    own.volume.push(...paths.map((path) => own.volume.remove(path)));
   const removeHere = (paths: readonly string[]): void => {
-    for (const path of paths) unlinkSync(join(dir, '..data', path));
+    for (const path of paths) unlinkSync(join(own.dir, '..data', path));
   };
 
   describe('too much would go', () => {
@@ -113,13 +70,13 @@ describe('guards', () => {
       expect(guard).to.equal('delete');
       expect(reason).to.equal('15 of 21 files would be removed here, because the volume has lost them');
       // Neither published nor pushed; the rest of the agent lives.
-      writeFileSync(join(dir, '..data/top'), 'edited while held\n');
+      writeFileSync(join(own.dir, '..data/top'), 'edited while held\n');
       await agent.until('the edit is seen', ({ pendingEdits }) => pendingEdits > 0);
       await agent.rescanned(1);
       expect(shown()).to.deep.equal(before);
       expect(await cat('top')).to.equal('top\n');
 
-      const wrong = await runCommand(['accept', dir, 'delete-00000000']);
+      const wrong = await runCommand(['accept', own.dir, 'delete-00000000']);
       expect(wrong.code).to.equal(2);
       expect(wrong.sentence).to.include(id);
       await accept(id);
@@ -130,10 +87,10 @@ describe('guards', () => {
       expect(await cat('top')).to.equal('edited while held\n');
       expect(agent.stderr).to.include(`guard accepted guard=delete id=${id}`);
       expect(status.trips).to.deep.equal({ delete: 1 });
-      expect((await runCommand(['accept', dir, id])).code).to.equal(2);
+      expect((await runCommand(['accept', own.dir, id])).code).to.equal(2);
 
       // The very same once more is another trip.
-      await volume.push(...MANY.map((path) => volume.make(path, file(`${path}\n`))));
+      await own.volume.push(...MANY.map((path) => own.volume.make(path, file(`${path}\n`))));
       await agent.until('they are back', ({ files }) => files === before.length);
       await removeInVolume(MANY);
       expect((await tripped(agent)).id).to.not.equal(id);
@@ -171,7 +128,7 @@ describe('guards', () => {
       removeHere(MANY);
       const { id } = await tripped(agent);
       await agent.stop();
-      writeFileSync(join(dir, '..data/d/f0'), 'd/f0\n');
+      writeFileSync(join(own.dir, '..data/d/f0'), 'd/f0\n');
       const again = await start('--accept', id);
       const other = await tripped(again);
       expect(other.id).to.not.equal(id);
@@ -185,7 +142,7 @@ describe('guards', () => {
       expect(await inVolume()).to.not.include.members(['d/f1']);
       expect(await inVolume()).to.include.members(['d/f0']);
       expect(last.stderr).to.include('guard accepted');
-      expect((await runCommand(['--once', '--accept', 'x y', volume.url, dir])).code).to.equal(2);
+      expect((await runCommand(['--once', '--accept', 'x y', own.volume.url, own.dir])).code).to.equal(2);
     });
 
     it('or the volume became empty: --once says what to accept', async () => {
@@ -194,11 +151,11 @@ describe('guards', () => {
       await removeInVolume([...FILES, 'top']);
       expect((await tripped(agent)).guard).to.equal('empty');
       await agent.stop();
-      const once = await runCommand(['--once', '--strict', volume.url, dir]);
+      const once = await runCommand(['--once', '--strict', own.volume.url, own.dir]);
       expect(once.code, once.stderr).to.equal(5);
       const id = /accept (empty-[0-9a-f]{8})/.exec(once.sentence)?.[1] ?? '';
       expect(shown()).to.deep.equal(before);
-      const accepted = await runCommand(['--once', '--strict', '--accept', id, volume.url, dir]);
+      const accepted = await runCommand(['--once', '--strict', '--accept', id, own.volume.url, own.dir]);
       expect(accepted.code, accepted.stderr).to.equal(0);
       expect(shown()).to.deep.equal(['d']);
     });
@@ -207,9 +164,9 @@ describe('guards', () => {
   describe('DIR is emptied or replaced under the agent', () => {
     /** In one step: the agent restores at once, and a slow removal would meet it. */
     function take(name: string): void {
-      const to = mkdtempSync(join(folder, 'taken-'));
+      const to = mkdtempSync(join(own.folder, 'taken-'));
       try {
-        renameSync(join(dir, name), join(to, 'it'));
+        renameSync(join(own.dir, name), join(to, 'it'));
       } catch (error) {
         if (codeOf(error) !== 'ENOENT') throw error;
       }
@@ -219,19 +176,19 @@ describe('guards', () => {
       [
         'its names at the top are removed',
         () => {
-          for (const name of readdirSync(dir)) if (!name.startsWith('..')) rmSync(join(dir, name));
+          for (const name of readdirSync(own.dir)) if (!name.startsWith('..')) rmSync(join(own.dir, name));
         },
       ],
       [
         'all in the published tree is removed',
         () => {
-          for (const name of readdirSync(join(dir, '..data'))) take(`..data/${name}`);
+          for (const name of readdirSync(join(own.dir, '..data'))) take(`..data/${name}`);
         },
       ],
       [
         'everything is removed, hidden or not',
         () => {
-          for (const name of readdirSync(dir)) take(name);
+          for (const name of readdirSync(own.dir)) take(name);
         },
       ],
       [
@@ -241,12 +198,12 @@ describe('guards', () => {
         },
       ],
       ['the state is removed', () => take('..etcd-etc-agent')],
-      ['..data is removed', () => rmSync(join(dir, '..data'))],
+      ['..data is removed', () => rmSync(join(own.dir, '..data'))],
       [
         'another directory takes its place',
         () => {
-          renameSync(dir, `${dir}-before`);
-          mkdirSync(dir);
+          renameSync(own.dir, `${own.dir}-before`);
+          mkdirSync(own.dir);
         },
       ],
     ];
@@ -254,15 +211,15 @@ describe('guards', () => {
       it(`${what}: restored, and nothing goes in the volume`, async () => {
         const agent = await start();
         // Both trees are there.
-        await volume.push(volume.edit('top', file('second\n')));
-        await agent.until('it has followed', () => readFileSync(join(dir, 'top'), 'utf8') === 'second\n');
-        const before = publishedTree(dir);
+        await own.volume.push(own.volume.edit('top', file('second\n')));
+        await agent.until('it has followed', () => readFileSync(join(own.dir, 'top'), 'utf8') === 'second\n');
+        const before = publishedTree(own.dir);
         const content = await inVolume();
         remove();
         await until('the guard trips', () => agent.stderr.includes('guard tripped guard=directory'));
         await until('DIR is as it was', () => {
           try {
-            return JSON.stringify(publishedTree(dir)) === JSON.stringify(before);
+            return JSON.stringify(publishedTree(own.dir)) === JSON.stringify(before);
           } catch {
             return false;
           }
@@ -271,33 +228,35 @@ describe('guards', () => {
           return guards.length === 0 && ready && pendingEdits === 0 && !stale;
         });
         for (const name of ['top', 'd/f0'])
-          expect(readFileSync(join(dir, name), 'utf8')).to.equal(
-            readFileSync(join(dir, '..data', name), 'utf8'),
+          expect(readFileSync(join(own.dir, name), 'utf8')).to.equal(
+            readFileSync(join(own.dir, '..data', name), 'utf8'),
           );
         expect(await inVolume()).to.deep.equal(content);
-        writeFileSync(join(dir, 'd/f0'), 'edited afterwards\n');
+        writeFileSync(join(own.dir, 'd/f0'), 'edited afterwards\n');
         await until('an edit is pushed', async () => {
           return (await cat('d/f0')) === 'edited afterwards\n';
         });
-        await volume.push(volume.edit('d/f1', file('and the other way\n')));
-        await until('an edit is published', () => readFileSync(join(dir, 'd/f1'), 'utf8').startsWith('and'));
+        await own.volume.push(own.volume.edit('d/f1', file('and the other way\n')));
+        await until('an edit is published', () =>
+          readFileSync(join(own.dir, 'd/f1'), 'utf8').startsWith('and'),
+        );
         expect((agent.status?.trips ?? {})['directory']).to.be.greaterThan(0);
       });
     }
 
     it('it goes away and comes back with what it had: served again', async () => {
       const agent = await start();
-      const before = publishedTree(dir);
-      renameSync(dir, `${dir}-away`);
+      const before = publishedTree(own.dir);
+      renameSync(own.dir, `${own.dir}-away`);
       await until('the guard trips', () => agent.stderr.includes('the directory is gone'));
       await until('it waits', () => agent.stderr.includes('directory not usable'));
-      writeFileSync(join(`${dir}-away`, 'd/f0'), 'edited while away\n');
-      renameSync(`${dir}-away`, dir);
+      writeFileSync(join(`${own.dir}-away`, 'd/f0'), 'edited while away\n');
+      renameSync(`${own.dir}-away`, own.dir);
       await agent.until('it goes on', ({ guards, ready, stale }) => guards.length === 0 && ready && !stale);
       await until('the edit is pushed', async () => {
         return (await cat('d/f0')) === 'edited while away\n';
       });
-      expect({ ...publishedTree(dir), 'd/f0': '' }).to.deep.equal({ ...before, 'd/f0': '' });
+      expect({ ...publishedTree(own.dir), 'd/f0': '' }).to.deep.equal({ ...before, 'd/f0': '' });
     });
   });
 
@@ -305,11 +264,11 @@ describe('guards', () => {
     /** Makes the metadata address that of another volume. */
     async function replace(): Promise<void> {
       const saved: Extract<StoreOp, { type: 'put' }>[] = [];
-      const mine = volume.address.prefix;
-      await volume.store.snapshot([prefixRange(mine)], ({ key }) =>
+      const mine = own.volume.address.prefix;
+      await own.volume.store.snapshot([prefixRange(mine)], ({ key }) =>
         saved.push({ type: 'put', key, value: new Uint8Array() }),
       );
-      const other = await TestVolume.format(etcd, { name: `other-${count}`, blockSizeKiB: 64 });
+      const other = await TestVolume.format(own.etcd, { name: `other-of-${own.name}`, blockSizeKiB: 64 });
       await other.push(other.make('top', file('of the other\n')), other.make('only', file('other\n')));
       const puts: StoreOp[] = [];
       await other.store.snapshot([prefixRange(other.address.prefix)], ({ key, value }) =>
@@ -317,23 +276,23 @@ describe('guards', () => {
       );
       await other.store.close();
       // The setting in the last transaction: nobody sees a mixture.
-      await writeKeys(volume.store, [...saved.map(({ key }) => ({ type: 'delete', key }) as const)]);
-      await writeKeys(volume.store, puts);
+      await writeKeys(own.volume.store, [...saved.map(({ key }) => ({ type: 'delete', key }) as const)]);
+      await writeKeys(own.volume.store, puts);
     }
 
     it('under a running agent: the tree stays; once accepted, what differs is kept and nothing is removed', async () => {
       const agent = await start();
-      const before = publishedTree(dir);
+      const before = publishedTree(own.dir);
       await replace();
       const { id, guard } = await tripped(agent);
       expect(guard).to.equal('volume');
-      expect(publishedTree(dir)).to.deep.equal(before);
+      expect(publishedTree(own.dir)).to.deep.equal(before);
       await accept(id);
       await agent.until('it follows the other one', ({ guards, stale, unadopted }) => {
         return guards.length === 0 && !stale && unadopted.length > 0;
       });
-      expect(readFileSync(join(dir, 'top'), 'utf8')).to.equal('of the other\n');
-      expect(readFileSync(join(dir, 'only'), 'utf8')).to.equal('other\n');
+      expect(readFileSync(join(own.dir, 'top'), 'utf8')).to.equal('of the other\n');
+      expect(readFileSync(join(own.dir, 'only'), 'utf8')).to.equal('other\n');
       // What only the first one had stays here, and is not pushed.
       expect(shown()).to.include.members(FILES);
       await agent.until('the copy is pushed', ({ parked }) => parked.length === 0);
@@ -345,33 +304,41 @@ describe('guards', () => {
       const agent = await start();
       await agent.stop();
       await replace();
-      const refused = await runCommand(['--once', volume.url, dir]);
+      const refused = await runCommand(['--once', own.volume.url, own.dir]);
       expect(refused.code, refused.stderr).to.equal(2);
       const id = /accept (volume-[0-9a-f]{8})/.exec(refused.sentence)?.[1] ?? '';
-      expect(readFileSync(join(dir, 'top'), 'utf8')).to.equal('top\n');
-      expect(existsSync(join(dir, 'only'))).to.equal(false);
+      expect(readFileSync(join(own.dir, 'top'), 'utf8')).to.equal('top\n');
+      expect(existsSync(join(own.dir, 'only'))).to.equal(false);
       await accept(id);
-      const once = await runCommand(['--once', volume.url, dir]);
+      const once = await runCommand(['--once', own.volume.url, own.dir]);
       expect(once.code, once.stderr).to.equal(0);
-      expect(readFileSync(join(dir, 'top'), 'utf8')).to.equal('of the other\n');
+      expect(readFileSync(join(own.dir, 'top'), 'utf8')).to.equal('of the other\n');
       expect(shown()).to.include.members(FILES);
     });
 
     it('another subdirectory likewise', async () => {
-      expect((await runCommand(['--once', volume.url, dir])).code).to.equal(0);
-      const refused = await runCommand(['--once', '--subdir', '/d', volume.url, dir]);
+      expect((await runCommand(['--once', own.volume.url, own.dir])).code).to.equal(0);
+      const refused = await runCommand(['--once', '--subdir', '/d', own.volume.url, own.dir]);
       expect(refused.code, refused.stderr).to.equal(2);
       const id = /accept (volume-[0-9a-f]{8})/.exec(refused.sentence)?.[1] ?? '';
-      const accepted = await runCommand(['--once', '--subdir', '/d', '--accept', id, volume.url, dir]);
+      const accepted = await runCommand([
+        '--once',
+        '--subdir',
+        '/d',
+        '--accept',
+        id,
+        own.volume.url,
+        own.dir,
+      ]);
       expect(accepted.code, accepted.stderr).to.equal(0);
-      expect(readFileSync(join(dir, 'f0'), 'utf8')).to.equal('d/f0\n');
+      expect(readFileSync(join(own.dir, 'f0'), 'utf8')).to.equal('d/f0\n');
     });
 
     it('the subdirectory that is shown goes: guard empty, however little was in it', async () => {
-      await volume.push(volume.make('e', directory()));
-      await volume.push(volume.make('e/one', file('one\n')));
+      await own.volume.push(own.volume.make('e', directory()));
+      await own.volume.push(own.volume.make('e/one', file('one\n')));
       const agent = await start('--subdir', '/e');
-      await volume.push(volume.remove('e/one'), volume.remove('e'));
+      await own.volume.push(own.volume.remove('e/one'), own.volume.remove('e'));
       const { guard } = await tripped(agent);
       expect(guard).to.equal('empty');
       expect(shown()).to.deep.equal(['one']);

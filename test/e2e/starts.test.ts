@@ -4,71 +4,26 @@ import { expect } from 'chai';
 import {
   appendFileSync,
   mkdirSync,
-  mkdtempSync,
   readdirSync,
   readFileSync,
-  rmSync,
   truncateSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { cat as catVerb } from '../../src/agent/verbs/cat.ts';
-import { ls } from '../../src/agent/verbs/ls.ts';
-import { Agent, publishedTree, runCommand } from '../support/agent.ts';
-import { type EtcdServer, startEtcd } from '../support/etcd.ts';
-import { directory, file, TestVolume, verbContext, type TestContext } from '../support/pushing.ts';
+import { type Agent, publishedTree, runCommand } from '../support/agent.ts';
+import { directory, file } from '../support/pushing.ts';
+import { servedVolume } from '../support/served-volume.ts';
 
 describe('a start', () => {
-  let folder: string;
-  let etcd: EtcdServer;
-  let volume: TestVolume;
-  let dir: string;
-  let count = 0;
-  const running: Agent[] = [];
+  const own = servedVolume('starts');
+  const { start, cat, paths: inVolume } = own;
 
-  before(async () => {
-    etcd = await startEtcd();
-  });
-  after(async () => etcd?.stop());
-  beforeEach(async () => {
-    folder = mkdtempSync(join(tmpdir(), 'starts-'));
-    dir = join(folder, 'served');
-    mkdirSync(dir);
-    volume = await TestVolume.format(etcd, { name: `starts-${(count += 1)}`, blockSizeKiB: 64 });
-  });
-  afterEach(async () => {
-    for (const agent of running.splice(0)) await agent.kill();
-    await volume.store.close();
-    rmSync(folder, { recursive: true });
-  });
-
-  async function start(...options: string[]): Promise<Agent> {
-    const agent = new Agent(volume.url, dir, ['--rescan', '500ms', ...options]);
-    running.push(agent);
-    return agent.ready();
-  }
   async function make(files: Readonly<Record<string, string>>): Promise<void> {
     const dirs = new Set(Object.keys(files).map(dirname));
     dirs.delete('.');
-    if (dirs.size > 0) await volume.push(...[...dirs].map((path) => volume.make(path, directory())));
-    await volume.push(...Object.entries(files).map(([path, text]) => volume.make(path, file(text))));
-  }
-  async function verb(run: (context: TestContext) => Promise<unknown>): Promise<string> {
-    const context = verbContext(etcd, `/starts-${count}`);
-    try {
-      await run(context);
-      return context.out.text;
-    } finally {
-      await context.store.close();
-    }
-  }
-  const cat = (path: string): Promise<string> => verb((context) => catVerb(context, { path }));
-  async function inVolume(path = '/'): Promise<string[]> {
-    const text = await verb((context) => ls(context, { path, recursive: true, json: true }));
-    const lines = text.split('\n').filter((line) => line !== '');
-    return lines.map((line) => (JSON.parse(line) as { path: string }).path).sort();
+    if (dirs.size > 0) await own.volume.push(...[...dirs].map((path) => own.volume.make(path, directory())));
+    await own.volume.push(...Object.entries(files).map(([path, text]) => own.volume.make(path, file(text))));
   }
   const files = async (): Promise<string[]> =>
     (await inVolume()).filter((path) => !path.startsWith('.conflicts'));
@@ -77,7 +32,7 @@ describe('a start', () => {
     const paths = (await inVolume('/.conflicts')).filter((path) => path.endsWith(`/${name}`));
     return Promise.all(paths.map((path) => cat(path.startsWith('.conflicts') ? path : `.conflicts/${path}`)));
   }
-  const read = (path: string): string => readFileSync(join(dir, path), 'utf8');
+  const read = (path: string): string => readFileSync(join(own.dir, path), 'utf8');
   const quiet = (agent: Agent, unadopted: readonly string[] = []): Promise<unknown> =>
     agent.until('all is done', (status) => {
       return (
@@ -100,14 +55,14 @@ describe('a start', () => {
       const before = await files();
       await (await start()).stop();
       const without = await start('--exclude', '*.log');
-      writeFileSync(join(dir, 'd/new.log'), 'new\n');
-      writeFileSync(join(dir, 'top.log'), 'top\n');
-      writeFileSync(join(dir, 'x.log'), 'edited here\n');
-      unlinkSync(join(dir, 'd/z.log'));
-      writeFileSync(join(dir, 'a.conf'), 'pushed\n');
+      writeFileSync(join(own.dir, 'd/new.log'), 'new\n');
+      writeFileSync(join(own.dir, 'top.log'), 'top\n');
+      writeFileSync(join(own.dir, 'x.log'), 'edited here\n');
+      unlinkSync(join(own.dir, 'd/z.log'));
+      writeFileSync(join(own.dir, 'a.conf'), 'pushed\n');
       await without.pushed();
       expect(await cat('a.conf')).to.equal('pushed\n');
-      await volume.push(volume.edit('d/y.log', file('edited there\n')));
+      await own.volume.push(own.volume.edit('d/y.log', file('edited there\n')));
       await without.rescanned(2);
       expect(await files()).to.deep.equal(before);
       expect([read('same.log'), read('d/y.log'), await cat('x.log')]).to.deep.equal(['same\n', 'y\n', 'x\n']);
@@ -126,8 +81,8 @@ describe('a start', () => {
       expect(await copiesOf('x.log')).to.deep.equal(['edited here\n']);
       expect(await copiesOf('same.log')).to.deep.equal([]);
       // From now on as any other.
-      writeFileSync(join(dir, 'x.log'), 'an edit\n');
-      unlinkSync(join(dir, 'd/y.log'));
+      writeFileSync(join(own.dir, 'x.log'), 'an edit\n');
+      unlinkSync(join(own.dir, 'd/y.log'));
       await again.pushed();
       expect(await cat('x.log')).to.equal('an edit\n');
       expect(await files()).to.not.include('d/y.log');
@@ -142,8 +97,8 @@ describe('a start', () => {
         'd/same': 'same below\n',
         'd/other': 'volume\n',
       });
-      mkdirSync(join(dir, 'd'));
-      mkdirSync(join(dir, 'own/deep'), { recursive: true });
+      mkdirSync(join(own.dir, 'd'));
+      mkdirSync(join(own.dir, 'own/deep'), { recursive: true });
       for (const [path, text] of [
         ['same', 'same\n'],
         ['other', 'of the image\n'],
@@ -153,7 +108,7 @@ describe('a start', () => {
         ['d/mine', 'mine below\n'],
         ['own/deep/file', 'deep\n'],
       ] as const)
-        writeFileSync(join(dir, path), text);
+        writeFileSync(join(own.dir, path), text);
     });
 
     it('agrees where both are equal, keeps what differs as a copy, and pushes nothing else', async () => {
@@ -171,7 +126,7 @@ describe('a start', () => {
       expect([...(await copiesOf('other'))].sort()).to.deep.equal(['image\n', 'of the image\n']);
       expect(await copiesOf('same')).to.deep.equal([]);
       // They stay unpushed, also when the volume changes beside them, and with the next start.
-      await volume.push(volume.edit('d/same', file('second\n')));
+      await own.volume.push(own.volume.edit('d/same', file('second\n')));
       await agent.until('it follows', () => read('d/same') === 'second\n');
       await agent.stop();
       const again = await start();
@@ -197,8 +152,8 @@ describe('a start', () => {
     });
 
     it('and an empty volume pushes them all: there is nothing that they could hide', async () => {
-      await volume.push(...['d/same', 'd/other', 'same', 'other'].map((path) => volume.remove(path)));
-      await volume.push(volume.remove('d'));
+      await own.volume.push(...['d/same', 'd/other', 'same', 'other'].map((path) => own.volume.remove(path)));
+      await own.volume.push(own.volume.remove('d'));
       await quiet(await start());
       expect(await files()).to.include.members(['same', 'mine', 'd/mine', 'own/deep/file']);
     });
@@ -208,19 +163,19 @@ describe('a start', () => {
     await make({ empty: 'one\n', zeros: 'two\n', 'always-empty': '', meant: 'x\n', gone: 'x\n' });
     await (await start()).stop();
     // As a power cut leaves it behind: nobody has written that.
-    truncateSync(join(dir, '..data/empty'), 0);
-    writeFileSync(join(dir, '..data/zeros'), Buffer.alloc(4096));
-    truncateSync(join(dir, '..data/gone'), 0);
-    writeFileSync(join(dir, '..data/meant'), 'edited\n');
-    await volume.push(volume.remove('gone'));
-    const ledger = join(dir, '..etcd-etc-agent/ledger');
+    truncateSync(join(own.dir, '..data/empty'), 0);
+    writeFileSync(join(own.dir, '..data/zeros'), Buffer.alloc(4096));
+    truncateSync(join(own.dir, '..data/gone'), 0);
+    writeFileSync(join(own.dir, '..data/meant'), 'edited\n');
+    await own.volume.push(own.volume.remove('gone'));
+    const ledger = join(own.dir, '..etcd-etc-agent/ledger');
     const text = readFileSync(ledger, 'latin1');
     writeFileSync(ledger, text.replace(/("t":"boot","id":")./, '$1X'), 'latin1');
     const agent = await start();
     await quiet(agent);
     await agent.until('they are restored', () => read('empty') + read('zeros') === 'one\ntwo\n');
     expect(await files()).to.deep.equal(['always-empty', 'empty', 'meant', 'zeros']);
-    expect(Object.keys(publishedTree(dir)).sort()).to.deep.equal(await files());
+    expect(Object.keys(publishedTree(own.dir)).sort()).to.deep.equal(await files());
     for (const [path, content] of [
       ['empty', 'one\n'],
       ['zeros', 'two\n'],
@@ -229,11 +184,11 @@ describe('a start', () => {
     ] as const)
       expect(await cat(path), path).to.equal(content);
     expect(await inVolume('/.conflicts').catch(() => [])).to.deep.equal([]);
-    const aside = readdirSync(join(dir, '..etcd-etc-agent/quarantine'));
+    const aside = readdirSync(join(own.dir, '..etcd-etc-agent/quarantine'));
     expect(aside).to.have.length(3);
     expect(agent.status?.problems['zeros']).to.match(/after a reboot.*quarantine/);
     // Emptied without a reboot, it is meant.
-    writeFileSync(join(dir, 'zeros'), '');
+    writeFileSync(join(own.dir, 'zeros'), '');
     await agent.pushed();
     expect(await cat('zeros')).to.equal('');
   });
@@ -249,17 +204,20 @@ describe('a start', () => {
       it(`${what}: equal agrees, different conflicts, nothing is removed`, async () => {
         await make({ same: 'same\n', here: 'x\n', there: 'x\n', 'gone-here': 'x\n', 'gone-there': 'x\n' });
         await (await start()).stop();
-        lose(join(dir, '..etcd-etc-agent/ledger'));
-        writeFileSync(join(dir, 'here'), 'edited here\n');
-        writeFileSync(join(dir, 'new'), 'new\n');
-        unlinkSync(join(dir, '..data/gone-here'));
-        unlinkSync(join(dir, 'gone-here'));
-        await volume.push(volume.edit('there', file('edited there\n')), volume.remove('gone-there'));
+        lose(join(own.dir, '..etcd-etc-agent/ledger'));
+        writeFileSync(join(own.dir, 'here'), 'edited here\n');
+        writeFileSync(join(own.dir, 'new'), 'new\n');
+        unlinkSync(join(own.dir, '..data/gone-here'));
+        unlinkSync(join(own.dir, 'gone-here'));
+        await own.volume.push(
+          own.volume.edit('there', file('edited there\n')),
+          own.volume.remove('gone-there'),
+        );
         const agent = await start();
         await quiet(agent, ['gone-there', 'new']);
         expect(agent.stderr).to.match(/^warn state lost reason=/m);
         expect(await files()).to.deep.equal(['gone-here', 'here', 'same', 'there']);
-        expect(Object.keys(publishedTree(dir))).to.include.members(['gone-there', 'new', 'gone-here']);
+        expect(Object.keys(publishedTree(own.dir))).to.include.members(['gone-there', 'new', 'gone-here']);
         expect([read('here'), read('there'), read('gone-here')]).to.deep.equal([
           'x\n',
           'edited there\n',
@@ -273,12 +231,12 @@ describe('a start', () => {
     it('but of a newer version: refused, and not touched', async () => {
       await make({ same: 'same\n' });
       await (await start()).stop();
-      const ledger = join(dir, '..etcd-etc-agent/ledger');
+      const ledger = join(own.dir, '..etcd-etc-agent/ledger');
       const text = readFileSync(ledger, 'utf8').replace(/"format":\d+/, '"format":99');
       writeFileSync(ledger, text);
       appendFileSync(ledger, '{"torn');
       for (const how of ['--once', '--watch']) {
-        const { code, sentence } = await runCommand([how, volume.url, dir]);
+        const { code, sentence } = await runCommand([how, own.volume.url, own.dir]);
         expect(code).to.equal(2);
         expect(sentence).to.match(/the state is of format 99, and this version knows formats up to 2/);
       }
