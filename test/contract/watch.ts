@@ -136,7 +136,7 @@ export function describeWatch(
   };
   const write = (path: string): void => fs.writeFileSync(raw(`${root}${path}`), 'text\n');
   /** A directory in which nothing is hinted at although something is written there. */
-  const deaf = async (limitMs = 500): Promise<ByteString[]> => {
+  const deaf = async (limitMs?: number): Promise<ByteString[]> => {
     const dirs = [...truth(root)].filter(([at, what]) => what.startsWith('dir') && at !== `${root}/own`);
     mirror.hinted.clear();
     for (const [at] of dirs) fs.writeFileSync(raw(`${at}/.heard`), '');
@@ -166,7 +166,7 @@ export function describeWatch(
     fs.mkdirSync(`${root}/a/b`, { recursive: true });
     write('/a/b/f');
     await until('the file is found', () => mirror.entries.has(`${root}/a/b/f`));
-    await until('the directory is heard', async () => !(await deaf(50)).some((at) => at.endsWith('/a/b')));
+    await until('the directory is heard', async () => !(await deaf(500)).some((at) => at.endsWith('/a/b')));
     fs.renameSync(`${root}/a`, `${root}/z`);
     await until(
       'the move is found',
@@ -217,11 +217,11 @@ export function describeWatch(
         const [code] = (await once(editor, 'close')) as [number];
         expect(code).to.equal(0);
         const isRight = (): boolean => wrong(mirror.entries, truth(root)).length === 0;
-        await until('hints alone are enough', isRight, misses === 'nothing' ? 10_000 : 500).catch(
+        await until('hints alone are enough', isRight, misses === 'nothing' ? undefined : 500).catch(
           () => undefined,
         );
         const missed = wrong(mirror.entries, truth(root)).length;
-        const unheard = (await deaf(misses === 'nothing' ? 10_000 : 500)).length;
+        const unheard = (await deaf(misses === 'nothing' ? undefined : 500)).length;
         mirror.hint(undefined);
         expect(wrong(mirror.entries, truth(root)).length, 'after a look everywhere').to.equal(0);
         if (misses === 'nothing') {
@@ -253,8 +253,8 @@ export function describeWatch(
     mirror.hint(undefined);
     expect(wrong(mirror.entries, truth(root))).to.deep.equal([]);
     if (subject.check === undefined) return;
-    expect(await deaf()).to.include(`${root}/late/below`);
+    expect(await deaf(500)).to.include(`${root}/late/below`);
     subject.check();
-    await until('all is heard', async () => (await deaf(50)).length === 0);
+    await until('all is heard', async () => (await deaf(500)).length === 0);
   });
 }

@@ -156,7 +156,7 @@ describe('a push of more than a transaction holds', function () {
 
     await follow(volume.url, 'again');
     const { prefix } = volume.address;
-    await until('nothing is left', async () => (await recount(volume.store, prefix)).length === 0, 20_000);
+    await until('nothing is left', async () => (await recount(volume.store, prefix)).length === 0);
     expect(detachedInodes(volume.volume, await takeKeys(volume.store)).size).to.equal(0);
     await volume.store.close();
   });

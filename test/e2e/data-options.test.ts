@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { expect } from 'chai';
 import { Etcd3 } from 'etcd3';
 import { runCommand } from '../support/agent.ts';
-import { freePort, startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { FIXTURE_PASSPHRASE } from '../support/fixture.ts';
 
 const KEY_FILE = fileURLToPath(new URL('../fixtures/encrypted.key.pem', import.meta.url));
@@ -114,7 +114,7 @@ describe('where the data are, and how they open', function () {
     } finally {
       await empty.stop();
     }
-    const closed = `127.0.0.1:${await freePort()}`;
+    const closed = '127.0.0.1:1';
     const away = await runCommand(['cat', '--bucket', closed, url, '/text'], passphrase);
     expect(away.code).to.equal(1);
     expect(away.sentence).to.include(`The etcd of the volume's data (${closed}) cannot be reached`);

@@ -16,6 +16,9 @@ import { writeKeys } from '../support/raw-keys.ts';
 import { needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
+/** Of blocks that go; seconds. */
+const AGE_S = 2;
+
 describe('gc on blocks that nothing names', function () {
   let server: EtcdServer;
   before(async function () {
@@ -35,16 +38,20 @@ describe('gc on blocks that nothing names', function () {
     const volume = await openVolume(store, address, undefined, bucket === undefined ? {} : { bucket });
     try {
       const clean = () =>
-        cleanUp({ store, volume, clock: systemClock, guard: [] }, { minAge: 2, dryRun: false });
+        cleanUp({ store, volume, clock: systemClock, guard: [] }, { minAge: AGE_S, dryRun: false });
       const lose = (id: bigint) =>
         writeKeys(data, [{ type: 'put', key: blockKey(volume.blocks, id, 0, 5), value: new Uint8Array(5) }]);
       await lose(100n);
+      const fromMs = performance.now();
       expect(await clean(), 'a first run').to.deep.include({ blocks: 0, youngBlocks: 1 });
       await lose(101n);
-      expect(await clean(), 'a run at once').to.deep.include({ blocks: 0, youngBlocks: 2 });
-      let blocks = 0;
+      const atOnce = await clean();
+      // On a machine that takes as long for this, the older one may be old.
+      if (performance.now() - fromMs < AGE_S * 1_000)
+        expect(atOnce, 'a run at once').to.deep.include({ blocks: 0, youngBlocks: 2 });
+      let { blocks } = atOnce;
       await until('the older one goes', async () => {
-        ({ blocks } = await clean());
+        if (blocks === 0) ({ blocks } = await clean());
         return blocks > 0;
       });
       expect(blocks).to.equal(1);

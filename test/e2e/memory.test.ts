@@ -141,9 +141,9 @@ describe('memory', function () {
         ino = node?.ino;
         return node?.attr?.length === BigInt(size);
       },
-      60_000,
+      120_000,
     );
-    await agent?.until('nothing is left to push', ({ pendingEdits }) => pendingEdits === 0, 60_000);
+    await agent?.until('nothing is left to push', ({ pendingEdits }) => pendingEdits === 0, 120_000);
     return ino;
   }
 
@@ -170,7 +170,7 @@ describe('memory', function () {
           );
           return edited?.attr?.length === 8n && removed === undefined && added !== undefined;
         },
-        60_000,
+        120_000,
       );
       expect(peakSoFar(agent.pid), 'MiB').to.be.lessThan(BOUNDS.directory);
     } finally {

@@ -184,8 +184,9 @@ const SCENARIOS: readonly Scenario[] = [
 
 /** Time passes this many times faster for the agents. */
 const SPEED = 20;
-/** Longer than anything settles, at that speed; milliseconds. */
+/** Longer than anything settles, at that speed; milliseconds, and looks, as a busy machine may stand still meanwhile. */
 const REST_MS = 75;
+const REST_LOOKS = 3;
 const STEP = Number(process.env['STEP'] ?? 7);
 const FIRST = Number(process.env['FIRST'] ?? 1);
 const NAMED = process.env['SCENARIO'];
@@ -228,7 +229,7 @@ class World {
   readonly #model: string;
   readonly #options: RunOptions;
   #volume: TestVolume | undefined;
-  #rest = { names: '', sinceMs: 0 };
+  #rest = { names: '', sinceMs: 0, looks: new Set<string>() };
   killedAt: string | undefined;
 
   constructor(server: EtcdServer, folder: string, name: string, scenario: Scenario) {
@@ -339,8 +340,10 @@ class World {
   async #isAtRest(): Promise<boolean> {
     if (!(await this.#isDone())) return false;
     const names = JSON.stringify(namesOnDisk(this.#dir));
-    if (names !== this.#rest.names) this.#rest = { names, sinceMs: performance.now() };
-    return performance.now() - this.#rest.sinceMs > REST_MS;
+    if (names !== this.#rest.names) this.#rest = { names, sinceMs: performance.now(), looks: new Set() };
+    const { sinceMs, looks } = this.#rest;
+    looks.add(this.#status()?.lastScan ?? '');
+    return performance.now() - sinceMs > REST_MS && looks.size > REST_LOOKS;
   }
 
   #directoryDifferences(): string[] {

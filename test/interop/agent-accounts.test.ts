@@ -5,11 +5,13 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { VolumeTree } from '../../src/agent/volume-tree.ts';
 import { startAgent, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs } from '../support/juicefs.ts';
 import { directory, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
+import { storeRevision } from '../support/stillness.ts';
 import { needFuse, needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
@@ -160,8 +162,11 @@ describe('an agent on a volume with accounts', function () {
       'the quota of /limited has no room: 2 of 2 files and directories are used, and the push needs 1 more',
     );
     rmSync(join(dir, 'limited/1'));
-    await agent.until('the removal is pushed', ({ pendingEdits }) => pendingEdits <= 1);
-    await agent.rescanned(2);
+    const { store, volume: opened } = volume;
+    await until('the removal is in the volume', async () => {
+      const tree = new VolumeTree(store, opened, await storeRevision(store));
+      return (await tree.find('limited/1')) === undefined;
+    });
     writeFileSync(join(dir, 'limited/3'), 'three\n');
     await agent.until('there is room', (status) => status.problems['limited/3'] === undefined);
     await agent.pushed();

@@ -116,7 +116,9 @@ describe('gc', function () {
     expect(await keysBelow('A')).to.equal(trashed);
     await expectClean();
     const report = await clean(daysLater(2));
-    expect(report).to.deep.include({ left: [], trashHours: 1, trashEntries: 20, files: 16 });
+    expect(report).to.deep.include({ left: [], trashEntries: 20, files: 16 });
+    // The next hour may have begun meanwhile.
+    expect(report.trashHours).to.be.within(1, 2);
     await expectClean();
     expect(await keysBelow('D')).to.equal(0);
     expect(await keysBelow('L')).to.equal(0);

@@ -3,6 +3,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { codeOf } from '../../src/agent/error.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { layoutOf } from '../../src/agent/layout.ts';
@@ -72,7 +73,7 @@ export class Agent {
     return this.#child.pid;
   }
 
-  /** All that it said so far. */
+  /** All that it said so far: when `until` resolves, all that it had said when its status became as wanted. */
   get stderr(): string {
     return this.#stderr;
   }
@@ -106,6 +107,9 @@ export class Agent {
         cause,
       });
     }
+    // What it said before is in the pipe, which is read in the turn after the one that is under way.
+    await turn();
+    await turn();
     return last as Status;
   }
 
@@ -209,7 +213,7 @@ export async function untilSame(
   what: string,
   a: () => ShownTree,
   b: () => ShownTree,
-  limitMs = 20_000,
+  limitMs?: number,
 ): Promise<void> {
   let last: string[] = [];
   try {

@@ -72,14 +72,33 @@ function isStopped(pid: number): boolean {
   });
 }
 
+/** How often another test may come first at a port that was free just now. */
+const MOST_TAKEN = 3;
+
 /** Starts a server and waits until it answers under its own name. */
 export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdServer> {
+  for (let taken = 0; ; taken += 1) {
+    const ports = [await freePort(), await freePort()] as const;
+    const server = await newServer(options, ports);
+    try {
+      await server.start();
+      return server;
+    } catch (error) {
+      await server.stop();
+      if (taken === MOST_TAKEN || (await Promise.all(ports.map(isFree))).every(Boolean)) throw error;
+    }
+  }
+}
+
+async function newServer(
+  options: EtcdServerOptions,
+  [port, peerPort]: readonly [number, number],
+): Promise<EtcdServer> {
   const binary = options.binary ?? findTool('etcd');
   if (binary === undefined) throw new Error('etcd is missing; "npm run tools" fetches it');
   const folder = await mkdtemp(join(options.dataRoot ?? dataRoot(), 'etcd-'));
   const name = `test-${randomUUID()}`;
-  const port = await freePort();
-  const peerUrl = `http://127.0.0.1:${await freePort()}`;
+  const peerUrl = `http://127.0.0.1:${peerPort}`;
   const { tls, alsoAt } = options;
   const clientUrl = `${tls === undefined ? 'http' : 'https'}://127.0.0.1:${port}`;
   const listen = alsoAt === undefined ? clientUrl : `${clientUrl},http://${alsoAt.host}:${alsoAt.port}`;
@@ -148,7 +167,6 @@ export async function startEtcd(options: EtcdServerOptions = {}): Promise<EtcdSe
       await rm(folder, { recursive: true, force: true });
     },
   };
-  await server.start();
   return server;
 }
 
@@ -171,13 +189,16 @@ function dataRoot(): string {
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
-    const probe = createServer();
-    const free = await new Promise<boolean>((resolve) => {
-      probe.once('error', () => resolve(false));
-      probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
-    });
-    if (free) return port;
+    if (await isFree(port)) return port;
   }
+}
+
+function isFree(port: number): Promise<boolean> {
+  const probe = createServer();
+  return new Promise((resolve) => {
+    probe.once('error', () => resolve(false));
+    probe.listen(port, '127.0.0.1', () => probe.close(() => resolve(true)));
+  });
 }
 
 /** The name of the member that answers, or `undefined` while none does. */

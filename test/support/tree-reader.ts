@@ -93,6 +93,10 @@ export class TreeReader {
     return text;
   }
 
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+
   /** Ends it and returns what it saw. */
   async stop(): Promise<TreeReads> {
     this.#child.stdin?.end();
