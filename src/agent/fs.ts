@@ -39,6 +39,7 @@ function statOf(stat: fs.BigIntStats): FileStat {
     nlink: Number(stat.nlink),
     mtimeNs: stat.mtimeNs,
     ctimeNs: stat.ctimeNs,
+    bornNs: stat.birthtimeNs,
     rdev: type === 'block' || type === 'char' ? Number(BigInt.asUintN(32, stat.rdev)) : 0,
   };
 }

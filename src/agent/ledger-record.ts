@@ -86,8 +86,10 @@ export type LedgerRecord =
   | { readonly t: 'mending'; readonly names: readonly ByteString[] }
   /** Local entries that were there before the first publish and are not pushed (`--adopt` does). */
   | { readonly t: 'unadopted'; readonly add: readonly Path[]; readonly remove: readonly Path[] }
-  /** The state's `replaced`, where the log is written afresh; elsewhere it follows from slots and ancestor. */
-  | { readonly t: 'replaced'; readonly inodes: Pairs<bigint> }
+  /** The state's `replaced`, where the log is written afresh; elsewhere it follows from slots and ancestor; when they were `seen` last. */
+  | { readonly t: 'replaced'; readonly inodes: Pairs<bigint>; readonly seen?: Pairs<bigint> }
+  /** Inodes on disk that are gone: what has their numbers now is another file. */
+  | { readonly t: 'reused'; readonly inodes: readonly bigint[] }
   /** `sameInodes`: the inodes on disk that were agreed on there stay those, whatever the paths hold now. */
   | {
       readonly t: 'ancestor';

@@ -8,6 +8,7 @@ import type { Anchor } from './history.ts';
 import type { TreeName } from './layout.ts';
 import type { KeptRecord, LedgerRecord, Pairs, ParkedRecord, StateOwner } from './ledger-record.ts';
 import type { Claimed } from './push-debris.ts';
+import { ReplacedInodes } from './replaced-inodes.ts';
 import { SlotTree, type Slot } from './slot.ts';
 
 /** How much is remembered of what was agreed on before; forgetting it makes a conflict copy too many. */
@@ -20,6 +21,8 @@ const ACCEPTED_TRIPS = 1_000;
  * What looks have found in the idle tree and among the kept inodes, for as long as it is not on disk what becomes of it. It
  * is in no line of the log, which says what was there before: the next start finds it again.
  */
+type ReplacedRecord = Extract<LedgerRecord, { t: 'replaced' }>;
+
 interface Finds {
   readonly idle: Map<Path, Slot | undefined>;
   /** By name in `kept`. */
@@ -46,9 +49,7 @@ export class LedgerState {
    * Where the inode on disk is no more the one that was agreed on: that one. For a path of the ancestor without such a
    * note it is the slot's.
    */
-  readonly replaced = new Map<Path, bigint>();
-  /** The same by inode: where it was. */
-  readonly #left = new Map<bigint, Set<Path>>();
+  readonly replaced = new ReplacedInodes();
   readonly kept = new Map<string, KeptRecord>();
   readonly mending = new Set<ByteString>();
   readonly unadopted = new Set<Path>();
@@ -113,7 +114,7 @@ export class LedgerState {
         }
         return;
       case 'replaced':
-        for (const [path, ino] of record.inodes) this.#noteReplaced(path, ino ?? undefined);
+        this.#replacedAgain(record);
         return;
       case 'ancestor':
         if (record.revision !== undefined) this.revision = record.revision;
@@ -155,6 +156,9 @@ export class LedgerState {
         this.#forget();
         if (record.trees === true) this.#forgetTrees();
         return;
+      case 'reused':
+        for (const ino of record.inodes) this.#forgetInode(ino);
+        return;
       case 'unclaimed':
         this.claimed.slices.clear();
         this.claimed.holds.clear();
@@ -181,7 +185,7 @@ export class LedgerState {
     const stale = [...this.stale].map(([path, slot]) => [path, slot ?? null] as const);
     yield { t: 'look', slots: [...this.slots.entries()], stale, same: [] };
     yield { t: 'ancestor', entries: [...this.ancestor], revision: this.revision };
-    if (this.replaced.size > 0) yield { t: 'replaced', inodes: [...this.replaced] };
+    if (this.replaced.size > 0) yield this.#replacedRecord();
     yield { t: 'held', held: this.held };
     if (this.mending.size > 0) yield { t: 'mending', names: [...this.mending] };
     if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
@@ -220,7 +224,6 @@ export class LedgerState {
     this.ancestor.clear();
     this.#agreedBefore.clear();
     this.replaced.clear();
-    this.#left.clear();
     this.unadopted.clear();
     this.pushing.clear();
     this.apply({ t: 'unclaimed' });
@@ -270,41 +273,49 @@ export class LedgerState {
   agreedInode(path: Path): bigint | undefined {
     if (this.ancestor.get(path)?.type !== 'file') return undefined;
     const slot = this.slots.get(path);
-    return this.replaced.get(path) ?? (slot?.type === 'file' ? slot.signature.ino : undefined);
+    return this.replaced.inoAt(path) ?? (slot?.type === 'file' ? slot.signature.ino : undefined);
   }
 
   /** The paths at which an inode on disk was agreed on. */
   *pathsAgreedOn(ino: bigint): Generator<Path> {
     for (const path of this.slots.namesOf(ino)) if (this.agreedInode(path) === ino) yield path;
-    yield* this.#left.get(ino) ?? [];
+    yield* this.replaced.leftBy(ino);
   }
 
   /** The path at which an inode on disk was agreed on, and where another one or none is now. */
   leftBy(ino: bigint): Path | undefined {
-    return [...(this.#left.get(ino) ?? [])].at(-1);
+    return [...this.replaced.leftBy(ino)].at(-1);
   }
 
-  #noteReplaced(path: Path, ino: bigint | undefined): void {
-    const before = this.replaced.get(path);
-    if (before === ino) return;
-    if (before !== undefined) {
-      const paths = this.#left.get(before);
-      paths?.delete(path);
-      if (paths?.size === 0) this.#left.delete(before);
+  #replacedAgain({ inodes, seen = [] }: ReplacedRecord): void {
+    const seenNs = new Map(seen);
+    for (const [path, ino] of inodes)
+      if (ino !== null) this.replaced.set(path, { ino, seenNs: seenNs.get(path) ?? undefined });
+  }
+
+  #replacedRecord(): ReplacedRecord {
+    const all = [...this.replaced.entries()];
+    const seen = all.flatMap(([path, { seenNs }]) => (seenNs === undefined ? [] : [[path, seenNs] as const]));
+    return { t: 'replaced', inodes: all.map(([path, { ino }]) => [path, ino] as const), seen };
+  }
+
+  /** It stays one inode to all who had it, under a number that nothing on disk has. */
+  #forgetInode(ino: bigint): void {
+    this.replaced.renumber(ino, -ino);
+    for (const path of this.slots.namesOf(ino)) {
+      const slot = this.slots.get(path);
+      if (slot !== undefined) this.slots.set(path, { ...slot, signature: { ...slot.signature, ino: -ino } });
     }
-    if (ino === undefined) {
-      this.replaced.delete(path);
-      return;
-    }
-    this.replaced.set(path, ino);
-    this.#left.set(ino, (this.#left.get(ino) ?? new Set()).add(path));
   }
 
   #setSlot(path: Path, slot: Slot | undefined): void {
     const agreed = this.agreedInode(path);
+    const before = this.slots.get(path)?.signature;
     this.slots.set(path, slot);
     if (agreed === undefined) return;
-    this.#noteReplaced(path, slot?.type === 'file' && slot.signature.ino === agreed ? undefined : agreed);
+    if (slot?.type === 'file' && slot.signature.ino === agreed) this.replaced.delete(path);
+    else
+      this.replaced.set(path, { ino: agreed, seenNs: before?.ino === agreed ? before.ctimeNs : undefined });
   }
 
   #look(slots: Pairs<Slot>, stale: Pairs<Slot>): void {
@@ -342,7 +353,7 @@ export class LedgerState {
 
   #agree(entries: Pairs<AncestorEntry>, sameInodes = false): void {
     for (const [path, entry] of entries) {
-      if (!sameInodes) this.#noteReplaced(path, undefined);
+      if (!sameInodes) this.replaced.delete(path);
       this.entered.delete(path);
       this.#noteAgreed(path, entry);
       if (entry?.type === 'file') this.newlyAgreed.add(path);

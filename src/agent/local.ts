@@ -9,7 +9,7 @@ import type { Ledger } from './ledger.ts';
 import type { LedgerState } from './ledger-state.ts';
 import type { Adoption, Look, Loser } from './look.ts';
 import { ownLink } from './own-link.ts';
-import { entryOfSlot, sameSlotContent, type Slot, type SlotTree } from './slot.ts';
+import { entryOfSlot, isReused, sameSlotContent, type Slot, type SlotTree } from './slot.ts';
 
 /** Local changes by path, on top of the ledger's slots. */
 export class Local {
@@ -84,6 +84,7 @@ export class Local {
 
   /** Takes in a look: what the trees hold goes into the ledger, the rest waits here. Returns whether anything is new. */
   absorb(look: Look): boolean {
+    this.#forgetReused(look.born);
     const { slots, stale } = this.#state;
     const found: [Path, Slot | null][] = [];
     const idle = new Map<Path, Slot | null>();
@@ -141,6 +142,19 @@ export class Local {
         this.problems.set(path, 'an ACL that was set here stays here: ACLs are set in the volume');
     }
     return look.edits.size > 0 || this.adoptions.size > 0 || look.losers.length > 0;
+  }
+
+  /** What was made after an inode of that number was seen last is another file, and did not come from where that was. */
+  #forgetReused(born: Look['born']): void {
+    const { slots, replaced } = this.#state;
+    const reused = [...born].flatMap(([ino, bornNs]) => {
+      const known = [...slots.namesOf(ino).map((path) => slots.get(path)), this.#vanished.get(ino)?.slot];
+      const isOlder = known.some((slot) => slot !== undefined && isReused(slot, bornNs));
+      return isOlder || replaced.isReused(ino, bornNs) ? [ino] : [];
+    });
+    if (reused.length === 0) return;
+    for (const ino of reused) this.#vanished.delete(ino);
+    this.#ledger.write([{ t: 'reused', inodes: reused }], false);
   }
 
   /** Where the idle tree holds a find: that stays one, whatever is written about the active tree. */

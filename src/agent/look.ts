@@ -52,6 +52,8 @@ export interface Look {
   readonly mend: Set<ByteString>;
   /** Paths that differ and have not settled. */
   readonly busy: Set<Path>;
+  /** When the files that differ were made, settled or not, by inode: a number that is given out again is another inode. */
+  readonly born: Map<bigint, bigint>;
   /** Paths that cannot be read, and why. */
   readonly problems: Map<Path, string>;
   /** The agent's own names are damaged: nothing below was looked at, and nothing may be taken for a removal. */

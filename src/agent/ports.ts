@@ -164,6 +164,8 @@ export interface FileStat {
   readonly nlink: number;
   readonly mtimeNs: bigint;
   readonly ctimeNs: bigint;
+  /** When the inode was made, which no rename, link or write moves; 0n where the file system does not tell. */
+  readonly bornNs: bigint;
   /** Linux's 32-bit device encoding; 0 for what is no device. */
   readonly rdev: number;
 }

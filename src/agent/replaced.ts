@@ -78,9 +78,9 @@ export class Replaced {
    * Whether what is in an inode was written before its name went. Then it was there to be seen by whoever replaced or
    * removed it, and is no late edit, although another tree or `kept` still has the inode.
    */
-  isSuperseded({ ino, mtimeNs }: FileStat): boolean {
+  isSuperseded({ ino, mtimeNs, bornNs }: FileStat): boolean {
     const replaced = this.#replaced.get(ino);
-    return replaced !== undefined && mtimeNs < replaced.ns;
+    return replaced !== undefined && mtimeNs < replaced.ns && bornNs <= replaced.ns;
   }
 
   /**

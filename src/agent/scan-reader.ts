@@ -77,6 +77,12 @@ export class ScanReader {
     return sameBytes ? 0 : QUIET_MS.content + this.#o.settleMs;
   }
 
+  /** Paths that a look has seen to differ and is about to judge. */
+  noteBegun(where: string, paths: readonly Path[]): void {
+    const names = paths.map((path) => `${where}:${path}`);
+    this.settling.noteBegun(names, this.#o.clock.monotonicMs());
+  }
+
   /** `at` is where a file is whose writers are to be done with it as well. */
   isSettled(
     where: string,

@@ -191,6 +191,7 @@ export class TopScanner {
 
   #lookAtFile(state: LedgerState, name: ByteString, at: ByteString, stat: FileStat, look: Look): void {
     this.memory.files.add(stat.ino);
+    look.born.set(stat.ino, stat.bornNs);
     const before = state.slots.get(name);
     if (before?.type === 'file' && before.signature.ino === stat.ino) this.memory.noteShared(name, before);
     const slot = look.edits.has(name) ? look.edits.get(name) : before;

@@ -23,7 +23,7 @@ import { KeptScanner } from './scan-kept.ts';
 import { ScanReader, type ScannerOptions } from './scan-reader.ts';
 import { TopScanner } from './scan-top.ts';
 import { movedPaths, type Sighting } from './sighting.ts';
-import { sameKind, sameSignature, sameSlotContent, type Slot } from './slot.ts';
+import { isReused, sameKind, sameSignature, sameSlotContent, type Slot } from './slot.ts';
 import type { SeenAtTop } from './top-memory.ts';
 import { statInTree } from './tree-stat.ts';
 
@@ -67,6 +67,7 @@ export class Scanner {
       kept: new Map(),
       mend: new Set(),
       busy: new Set(),
+      born: new Map(),
       problems: new Map(),
       damage: this.#damage(state),
     };
@@ -248,13 +249,24 @@ export class Scanner {
   #knownInode(state: LedgerState, slot: Slot | undefined, stat: FileStat | undefined): Slot | undefined {
     if (stat?.type !== 'file' || slot?.signature.ino === stat.ino) return slot;
     const [other] = state.slots.namesOf(stat.ino);
-    return other === undefined ? slot : state.slots.get(other);
+    const known = other === undefined ? undefined : state.slots.get(other);
+    return known === undefined || isReused(known, stat.bornNs) ? slot : known;
+  }
+
+  /** How long a difference has to be quiet before it counts; milliseconds. */
+  #quietMs(state: LedgerState, { path, stat, slot, isReplaced }: Sighting, moved: ReadonlySet<Path>): number {
+    if (this.#o.excluded(path) || moved.has(path) || isReplaced === true) return 0;
+    return this.#reader.quietMs(stat, this.#knownInode(state, slot, stat));
   }
 
   // Phase 2: which differences count now.
   #judgeActive(state: LedgerState, tree: TreeName, sightings: readonly Sighting[], look: Look): void {
     const moved = movedPaths(sightings.filter(({ path }) => !this.#o.excluded(path)));
     this.#replaced.noteMoves(tree, sightings);
+    for (const { stat } of sightings) if (stat?.type === 'file') look.born.set(stat.ino, stat.bornNs);
+    const quietMs = (sighting: Sighting): number => this.#quietMs(state, sighting, moved);
+    const waiting = sightings.filter((sighting) => quietMs(sighting) > 0).map(({ path }) => path);
+    this.#reader.noteBegun('active', waiting);
     for (const sighting of sightings) {
       const { path, stat, slot } = sighting;
       if (this.#o.excluded(path)) {
@@ -263,10 +275,8 @@ export class Scanner {
       }
       if (slot?.type === 'file' && slot.signature.ino !== stat?.ino)
         this.#replaced.noteMissing(tree, path, slot);
-      const known = this.#knownInode(state, slot, stat);
-      const quietMs = moved.has(path) || sighting.isReplaced === true ? 0 : this.#reader.quietMs(stat, known);
       const at = this.#o.layout.inTree(tree, path);
-      if (!this.#reader.isSettled('active', path, stat, quietMs, at)) {
+      if (!this.#reader.isSettled('active', path, stat, quietMs(sighting), at)) {
         look.busy.add(path);
         this.#keepLinked(state, path, at, stat, look);
         continue;

@@ -49,6 +49,11 @@ export class Settling {
     }
   }
 
+  /** Names are about to be asked for one after the other: one of them that begins to change holds up those before it as well. */
+  noteBegun(names: Iterable<string>, nowMs: number): void {
+    for (const name of names) if (!this.#unsettled.has(name)) this.#newestMs = nowMs;
+  }
+
   /**
    * Whether the name counts now. Call it once a look. A settled name is forgotten, unless it `lasts`: then it counts
    * in every look as long as it stays the same. `isHeld` is asked in the end: what somebody can still write to waits.

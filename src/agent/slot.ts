@@ -72,6 +72,11 @@ export function sameKind(slot: Slot, stat: FileStat): boolean {
   return (slot.type === 'special' ? slot.kind : slot.type) === stat.type;
 }
 
+/** Whether an inode that was made at a time, in nanoseconds since the epoch, has only the number of the slot's. */
+export function isReused({ signature }: Slot, bornNs: bigint): boolean {
+  return signature.ctimeNs < bornNs;
+}
+
 /** Our own link, rename and unlink move the ctime of an inode; everything else is as the slot says. */
 export function sameButCtime(slot: Slot | undefined, stat: FileStat | undefined): boolean {
   if (slot === undefined || stat === undefined) return slot === stat;

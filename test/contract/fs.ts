@@ -4,6 +4,7 @@ import { expect } from 'chai';
 import { codeOf } from '../../src/agent/error.ts';
 import type { FileStat, FsPort } from '../../src/agent/ports.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
+import { until } from '../support/until.ts';
 
 /** A file system under test. */
 export interface FsSubject {
@@ -369,6 +370,31 @@ export function describeFs(open: () => FsSubject): void {
       expect(stat('a').ino).to.equal(ino);
       expect(stat('b').ino).to.not.equal(ino);
     });
+  });
+
+  it('tell when they were made, whatever becomes of them since, or not at all', async () => {
+    make('a');
+    const { bornNs, ctimeNs } = stat('a');
+    if (bornNs === 0n) return;
+    expect(bornNs <= ctimeNs).to.equal(true);
+    await until('the clock of the file system moves', () => {
+      make('tick');
+      const { mtimeNs } = stat('tick');
+      fs.unlink(STEP, at('tick'));
+      return mtimeNs > ctimeNs;
+    });
+    fs.link(STEP, at('a'), at('b'));
+    fs.rename(STEP, at('a'), at('c'));
+    fs.chmod(STEP, at('c'), 0o600);
+    const fd = fs.openAppend(STEP, at('c'));
+    fs.write(STEP, fd, bytes('text'));
+    fs.close(STEP, fd);
+    const last = stat('c');
+    expect(last.bornNs).to.equal(bornNs);
+    fs.unlink(STEP, at('b'));
+    fs.unlink(STEP, at('c'));
+    make('d');
+    expect(stat('d').bornNs > bornNs, 'its number may be that of another file by now').to.equal(true);
   });
 
   it('syncs files, directories and itself', () => {

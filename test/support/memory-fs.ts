@@ -13,6 +13,7 @@ interface Inode {
   nlink: number;
   mtimeNs: bigint;
   ctimeNs: bigint;
+  readonly bornNs: bigint;
   /** Open descriptors. */
   opens: number;
   data: Uint8Array;
@@ -104,6 +105,7 @@ export class MemoryFs implements FsPort {
       nlink: 0,
       mtimeNs: stamp,
       ctimeNs: stamp,
+      bornNs: stamp,
       opens: 0,
       data: new Uint8Array(0),
       synced: { length: 0 },
@@ -115,14 +117,15 @@ export class MemoryFs implements FsPort {
   }
 
   #statOf(inode: Inode): FileStat {
-    const { type, ino, mode, nlink, mtimeNs, ctimeNs, rdev } = inode;
+    const { type, ino, mode, nlink, mtimeNs, ctimeNs, bornNs, rdev } = inode;
     const sizes: Partial<Record<Type, bigint>> = {
       file: BigInt(inode.data.length),
       directory: DIRECTORY_SIZE,
       symlink: BigInt(inode.target.length),
     };
     const size = sizes[type] ?? 0n;
-    return { type, dev: 7n, ino, mode, uid: OWNER, gid: OWNER, size, nlink, mtimeNs, ctimeNs, rdev };
+    const owner = { uid: OWNER, gid: OWNER };
+    return { type, dev: 7n, ino, mode, ...owner, size, nlink, mtimeNs, ctimeNs, bornNs, rdev };
   }
 
   /** Walks a path; a link in the last component is followed only if asked for. */

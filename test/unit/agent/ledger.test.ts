@@ -25,7 +25,7 @@ function contents(state: LedgerState): unknown {
     slots: sorted(state.slots.entries()),
     stale: sorted(state.stale),
     ancestor: sorted(state.ancestor),
-    replaced: sorted(state.replaced),
+    replaced: sorted(state.replaced.entries()),
     kept: sorted(state.kept),
     parked: sorted(state.parked),
     unadopted: [...state.unadopted].sort(),

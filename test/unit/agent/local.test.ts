@@ -31,6 +31,7 @@ function lookWith(found: Partial<Look>): Look {
     kept: new Map(),
     mend: new Set(),
     busy: new Set(),
+    born: new Map(),
     problems: new Map(),
     damage: undefined,
     ...found,
@@ -100,6 +101,7 @@ describe('the inode that a local file is in the volume', () => {
   const CASES: readonly {
     readonly title: string;
     readonly edits: Readonly<Record<string, Slot | undefined>>;
+    readonly born?: readonly (readonly [bigint, bigint])[];
     readonly inodes: Readonly<Record<string, string>>;
   }[] = [
     { title: 'untouched', edits: {}, inodes: { f: '70 x2', g: '70 x2', h: '80 x1' } },
@@ -134,17 +136,35 @@ describe('the inode that a local file is in the volume', () => {
       inodes: { i: '80 x1' },
     },
     {
+      title: 'renamed, and its number given to a new file before the name was missed: none',
+      edits: { h: undefined, i: file(8n, 'd2') },
+      born: [[8n, 2n]],
+      inodes: { h: '0 x1', i: '0 x1' },
+    },
+    {
+      title: 'one of two names replaced by a file with the number of another one that went: none',
+      edits: { f: file(8n, 'd2'), h: undefined },
+      born: [[8n, 2n]],
+      inodes: { f: '0 x1', g: '70 x2' },
+    },
+    {
+      title: 'a file whose age nobody tells: by its number',
+      edits: { h: undefined, i: file(8n, 'd2') },
+      born: [[8n, 0n]],
+      inodes: { i: '80 x1' },
+    },
+    {
       title: 'a new file with two names: none, twice',
       edits: { i: file(9n), j: file(9n) },
       inodes: { i: '0 x2', j: '0 x2' },
     },
   ];
 
-  for (const { title, edits, inodes } of CASES) {
+  for (const { title, edits, born, inodes } of CASES) {
     it(`${title}, after another start as well`, () => {
       const { ledger, local, folder } = state();
       try {
-        local.absorb(lookWith({ edits: new Map(Object.entries(edits)) }));
+        local.absorb(lookWith({ edits: new Map(Object.entries(edits)), born: new Map(born) }));
         for (const one of [local, new Local(ledger, () => false, NOTHING_HELD)]) {
           const found = Object.keys(inodes).map((path) => {
             const { ino, nlink } = one.inodeAt(path);
@@ -152,6 +172,27 @@ describe('the inode that a local file is in the volume', () => {
           });
           expect(Object.fromEntries(found)).to.deep.equal(inodes);
         }
+      } finally {
+        ledger.close();
+        rmSync(folder, { recursive: true });
+      }
+    });
+  }
+
+  for (const isRestarted of [false, true]) {
+    it(`a number given out again long after its file had gone: none${isRestarted ? ', after another start' : ''}`, () => {
+      const { ledger: first, local, folder } = state();
+      let ledger = first;
+      try {
+        local.absorb(lookWith({ edits: new Map([['h', undefined]]) }));
+        if (isRestarted) {
+          first.close();
+          ledger = Ledger.open(nodeFs, layoutOf(folder));
+        }
+        const later = isRestarted ? new Local(ledger, () => false, NOTHING_HELD) : local;
+        later.absorb(lookWith({ edits: new Map([['i', file(8n, 'd2')]]), born: new Map([[8n, 2n]]) }));
+        expect(later.inodeAt('i')).to.deep.equal({ ino: 0n, nlink: 1 });
+        expect(later.cameFrom('i')).to.equal(undefined);
       } finally {
         ledger.close();
         rmSync(folder, { recursive: true });

@@ -431,6 +431,18 @@ describe('a look', () => {
       ]);
     }));
 
+  it('counts files that were saved at one moment together, although it learns of them one after the other', () =>
+    serve(async (served) => {
+      type(served.root, 'echo two > conf.d/a.conf; echo two > conf.d/sub/deep');
+      expect([...(await served.look(new Set(['conf.d']))).busy]).to.deep.equal(['conf.d/a.conf']);
+      served.clock.pass(300);
+      const second = await served.look(new Set(['conf.d/sub']));
+      expect([...second.edits.keys()]).to.deep.equal([]);
+      served.clock.pass(300);
+      const third = await served.look(new Set());
+      expect([...third.edits.keys()].sort()).to.deep.equal(['conf.d/a.conf', 'conf.d/sub/deep']);
+    }));
+
   it('sees a tree move in one look, whatever is in it', () =>
     serve(async (served) => {
       const tree = { ...VIEW, 'conf.d/sub/link': symlink('deep'), 'conf.d/sub/empty': dir() };

@@ -131,6 +131,20 @@ describe('settling', () => {
     expect(settledAt({ one: 0, other: 310 }, 1000)).to.deep.equal({ one: 300, other: 610 });
   });
 
+  it('one that begins to change in the look in which another would count holds that up', () => {
+    const settling = new Settling();
+    const look = (at: number, names: readonly string[]): string[] => {
+      settling.startRound();
+      settling.noteBegun(names, at);
+      const settled = names.filter((name) => settling.isSettled(name, 'same', 300, at));
+      settling.endRound(() => true);
+      return settled;
+    };
+    expect(look(0, ['cert'])).to.deep.equal([]);
+    expect(look(300, ['cert', 'key'])).to.deep.equal([]);
+    expect(look(600, ['cert', 'key'])).to.deep.equal(['cert', 'key']);
+  });
+
   it('a name waits no more than a second longer for others', () => {
     const first = Object.fromEntries(Array.from({ length: 20 }, (_, n) => [`file ${n}`, n * 100]));
     expect(settledAt(first, 5000)).to.include({ 'file 0': 1300, 'file 1': 1400, 'file 19': 2200 });

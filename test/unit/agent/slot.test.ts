@@ -21,6 +21,7 @@ const STAT: FileStat = {
   nlink: 1,
   mtimeNs: 6n,
   ctimeNs: 7n,
+  bornNs: 6n,
   rdev: 0,
 };
 const FILE: Slot = { type: 'file', signature: signatureOf(STAT), digest: 'one' };
