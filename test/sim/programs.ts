@@ -12,6 +12,8 @@ const FILES: readonly Path[] = ['a', 'b', 'c', 'd/a', 'd/b', 'e/a', 'e/f/a', 'e/
 const DIRECTORIES: readonly Path[] = ['e/f', 'e/h', 'd/h'];
 /** At the top of DIR a directory is a link of the agent's, and a move leaves a link somewhere. */
 const TOP_DIRECTORIES: readonly Path[] = ['d', 'e', 'g', ...DIRECTORIES];
+/** Programs keep them open, and the mount replaces them meanwhile. */
+const HELD_FILES: readonly Path[] = ['d/a', 'e/f/a'];
 const DEEP_FILES = FILES.filter((path) => path.includes('/'));
 
 export type Weighted = readonly (readonly [weight: number, make: Maker])[];
@@ -79,8 +81,8 @@ function* overwriteInPlace(site: RecordedSite, random: Random): Program {
 }
 
 /** As `sed -i`: beside it, then over it. */
-function* saveByRename(site: RecordedSite, random: Random): Program {
-  const path = random.pick(FILES);
+function* saveByRename(site: RecordedSite, random: Random, files: readonly Path[] = FILES): Program {
+  const path = random.pick(files);
   if (!mayMake(site, path)) return;
   makeParents(site, path);
   const next = `${path}.new`;
@@ -111,7 +113,7 @@ function* replace(site: RecordedSite, random: Random): Program {
 
 /** A program that keeps its file open. */
 function* keepOpen(site: RecordedSite, random: Random): Program {
-  const path = random.pick(FILES);
+  const path = random.pick(random.below(2) === 0 ? FILES : HELD_FILES);
   const file = site.open(path, { append: true });
   try {
     for (let lines = 1 + random.below(4); lines > 0; lines -= 1) {
@@ -239,6 +241,8 @@ function* endanger(site: RecordedSite, random: Random): Program {
 export const SETS: Weighted = [[4, saveSet]];
 
 export const DANGERS: Weighted = [[2, endanger]];
+
+export const RENEWALS: Weighted = [[4, (site, random) => saveByRename(site, random, HELD_FILES)]];
 
 export const EDITS: Weighted = [
   [5, overwrite],

@@ -3,7 +3,7 @@
 import { Actor } from './actor.ts';
 import { Faults, MACHINES, NETWORK_AND_KILLS, OTHER_STORES, POWER, type Fault } from './faults.ts';
 import type { Pod } from './pod.ts';
-import { AT_THE_TOP, DANGERS, EDITS, LINKS, SETS, type Weighted } from './programs.ts';
+import { AT_THE_TOP, DANGERS, EDITS, LINKS, RENEWALS, SETS, type Weighted } from './programs.ts';
 import { SET_DIRECTORIES } from './sets.ts';
 import { identities } from './shown.ts';
 import { Stage, type Failure } from './stage.ts';
@@ -53,7 +53,7 @@ const CALM: Pace = {
   lostHints: 0,
   pauseMs: 3_000,
   programs: [...EDITS, ...SETS],
-  mounted: [...EDITS, ...SETS, ...DANGERS],
+  mounted: [...EDITS, ...SETS, ...DANGERS, ...RENEWALS],
   observers: 0.5,
   faults: NETWORK_AND_KILLS,
 };
