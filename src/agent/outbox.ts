@@ -4,7 +4,7 @@ import createDebug from 'debug';
 
 import { escapeBytes } from '../codec/bytes.ts';
 import type { Held } from '../reconcile/attributes.ts';
-import type { Entry, FileEntry, Path } from '../reconcile/entry.ts';
+import type { FileEntry, Path } from '../reconcile/entry.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { Move } from '../reconcile/cross-moves.ts';
 import { findLinks } from '../reconcile/links.ts';
@@ -12,7 +12,7 @@ import { findMoves } from '../reconcile/moves.ts';
 import { inheritOwners } from '../reconcile/owners.ts';
 import { ancestorsOf, isAtOrBelow, needsContent, type PushChange } from '../reconcile/push-change.ts';
 import { Agreement } from './agreement.ts';
-import { DecodeError, LimitError } from './error.ts';
+import { DecodeError } from './error.ts';
 import type { Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import type { Local } from './local.ts';
@@ -22,6 +22,8 @@ import type { Clock, EtcdStore, FsPort } from './ports.ts';
 import { Pusher, type ChangeOutcome, type Claim } from './push.ts';
 import { pushCopies, readPart } from './push-copies.ts';
 import { removeDebris } from './push-debris.ts';
+import { PushPace } from './push-pace.ts';
+import { Refusals } from './refusals.ts';
 import type { Remote } from './remote.ts';
 import type { Volume } from './volume.ts';
 
@@ -50,14 +52,6 @@ interface OutboxOptions {
   readonly onDisplaced: (path: Path, file: FileEntry, revision: bigint) => void;
 }
 
-/** How long a change that the volume refused rests before it is tried again; milliseconds. */
-const REFUSED_RETRY_MS = 60_000;
-/** Pause after a push that failed for lack of a store, doubled up to the longest; milliseconds. */
-const PUSH_PAUSE_MS = 200;
-const PUSH_PAUSE_MAX_MS = 5_000;
-/** Pause before what another writer came first with is tried again; milliseconds. */
-const LOST_PAUSE_MS = 50;
-
 /** A push that did not fit into one transaction. */
 export interface CutPush {
   /** Of its last step. */
@@ -65,27 +59,16 @@ export interface CutPush {
   readonly steps: number;
 }
 
-interface Refusal {
-  readonly reason: string;
-  readonly fingerprint: string;
-  readonly untilMs: number;
-}
-
 /** One push at a time. The paths that it is about are left alone until it ends. */
 export class Outbox {
   readonly #o: OutboxOptions;
   readonly #agreement: Agreement;
-  readonly #refused = new Map<Path, Refusal>();
+  readonly #refused: Refusals;
+  readonly #pace: PushPace;
   readonly #refusedMoves = new Set<string>();
   readonly #pushing = new Set<Path>();
   #pusher: Pusher | undefined;
   #push: Promise<void> | undefined;
-  #pushFailures = 0;
-  /** Why the last push failed, as it was said: an hour without etcd says it once. */
-  #saidFailure: string | undefined;
-  /** Changes that did not get in since one did. */
-  #lostInARow = 0;
-  #pushAfterMs = 0;
   #ownRevision = 0n;
   /** What an earlier run claimed may still be there. */
   #hasDebris: boolean;
@@ -94,6 +77,8 @@ export class Outbox {
   constructor(options: OutboxOptions) {
     this.#o = options;
     this.#agreement = new Agreement(options.ledger, options.local);
+    this.#refused = new Refusals(options.clock);
+    this.#pace = new PushPace(options.clock);
     const { slices, holds } = options.ledger.state.claimed;
     this.#hasDebris = slices.size + holds.size > 0;
   }
@@ -114,8 +99,8 @@ export class Outbox {
   }
 
   /** Paths that the volume refused, and why. */
-  *refusals(): Iterable<readonly [Path, string]> {
-    for (const [path, { reason }] of this.#refused) yield [path, reason];
+  refusals(): Iterable<readonly [Path, string]> {
+    return this.#refused.reasons();
   }
 
   /** Whether the volume has refused a move, so that it is a removal and an addition. */
@@ -140,21 +125,14 @@ export class Outbox {
 
   /** Whether the local change of a path was refused and nothing has changed since; `isNew`: the volume has news there. */
   isRefused(path: Path, isNew: boolean): boolean {
-    const refusal = this.#refused.get(path);
-    if (refusal === undefined) return false;
-    const stands =
-      refusal.fingerprint === fingerprint(this.#o.local.entryAt(path)) &&
-      !isNew &&
-      this.#o.clock.monotonicMs() < refusal.untilMs;
-    if (!stands) this.#refused.delete(path);
-    return stands;
+    return this.#refused.stands(path, this.#o.local.entryAt(path), isNew);
   }
 
   /** Starts a push when something is due; returns when to try again otherwise (milliseconds). */
   start(changes: readonly Change[], connection: Connection, signal: AbortSignal): number {
     // What answers while the watch is down may be a backup, in which a push would be lost: news of the store wakes the loop.
     if (this.#push !== undefined || !connection.remote.isVerified) return Infinity;
-    const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
+    const { leftMs } = this.#pace;
     const due = this.#withOwners(this.#withoutHalfWritten(this.#withKept(changes)), connection.remote);
     const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
     if (due.length === 0 && !this.#o.parked.isDue && !tidies) return Infinity;
@@ -169,7 +147,7 @@ export class Outbox {
    */
   startMoves(moves: readonly Move[], connection: Connection, signal: AbortSignal): number {
     if (this.#push !== undefined || !connection.remote.isVerified) return Infinity;
-    const leftMs = this.#pushAfterMs - this.#o.clock.monotonicMs();
+    const { leftMs } = this.#pace;
     if (leftMs > 0) return leftMs;
     this.#run(this.#pushMoves(moves, connection, signal));
     return Infinity;
@@ -178,11 +156,8 @@ export class Outbox {
   #run(push: Promise<void>): void {
     this.#push = push
       .then(
-        () => {
-          this.#pushFailures = 0;
-          this.#saidFailure = undefined;
-        },
-        (error: unknown) => this.#pushFailed(error),
+        () => this.#pace.onEnded(),
+        (error: unknown) => this.#pace.onFailed(error),
       )
       .finally(() => {
         this.#pushing.clear();
@@ -221,7 +196,7 @@ export class Outbox {
         this.#refusedMoves.add(`${from} -> ${path}`);
       } else {
         debug('move set aside: %s: %s', escapeBytes(path), outcome.outcome);
-        this.#pausePush(LOST_PAUSE_MS);
+        this.#pace.onMoveLost();
       }
     }
     this.#ownRevision = revisions.at(-1) ?? this.#ownRevision;
@@ -237,17 +212,6 @@ export class Outbox {
   /** Resolves when no push is under way. */
   async idle(): Promise<void> {
     await this.#push;
-  }
-
-  #pushFailed(error: unknown): void {
-    const { clock } = this.#o;
-    const pauseMs =
-      Math.min(PUSH_PAUSE_MAX_MS, PUSH_PAUSE_MS * 2 ** this.#pushFailures) * (0.5 + clock.random());
-    this.#pushFailures += 1;
-    this.#pushAfterMs = clock.monotonicMs() + (error instanceof LimitError ? REFUSED_RETRY_MS : pauseMs);
-    const reason = error instanceof Error ? error.message : String(error);
-    if (reason !== this.#saidFailure) log('warn', 'push failed', { reason });
-    this.#saidFailure = reason;
   }
 
   /**
@@ -288,12 +252,6 @@ export class Outbox {
   #withInode(change: Change): Change {
     const { path, new: entry } = change;
     return entry?.type === 'file' ? { ...change, new: { ...entry, ...this.#o.local.inodeAt(path) } } : change;
-  }
-
-  #refuse(path: Path, entry: Entry | undefined, reason: string): void {
-    const untilMs = this.#o.clock.monotonicMs() + REFUSED_RETRY_MS;
-    if (this.#refused.get(path)?.reason !== reason) log('warn', 'problem', { path, reason });
-    this.#refused.set(path, { reason, fingerprint: fingerprint(entry), untilMs });
   }
 
   async #runPush(changes: readonly Change[], connection: Connection, signal: AbortSignal): Promise<void> {
@@ -402,12 +360,7 @@ export class Outbox {
       signal,
       onClaim: (claim) => this.#claim(claim),
     });
-    if (!isDone) this.#pausePush(PUSH_PAUSE_MS);
-  }
-
-  #pausePush(ms: number): void {
-    const { clock } = this.#o;
-    this.#pushAfterMs = Math.max(this.#pushAfterMs, clock.monotonicMs() + ms * (0.5 + clock.random()));
+    if (!isDone) this.#pace.onCopiesLeft();
   }
 
   #pusherFor({ store, volume }: Connection): Pusher {
@@ -426,17 +379,16 @@ export class Outbox {
     if (outcome.outcome === 'refused') {
       const affected = movedFrom === undefined ? [path] : [path, movedFrom];
       for (const one of affected)
-        this.#refuse(one, changes.find((change) => change.path === one)?.new, outcome.reason);
+        this.#refused.add(one, changes.find((change) => change.path === one)?.new, outcome.reason);
       return;
     }
     if (outcome.outcome !== 'committed') {
       debug('push set aside: %s: %s', escapeBytes(path), outcome.outcome);
-      this.#lostInARow += 1;
-      this.#pausePush(Math.min(PUSH_PAUSE_MAX_MS, LOST_PAUSE_MS * 2 ** this.#lostInARow));
+      this.#pace.onLost();
       if (outcome.outcome !== 'changed') this.#o.onStale(path);
       return;
     }
-    this.#lostInARow = 0;
+    this.#pace.onCommitted();
     this.#agreement.onCommitted(outcome);
     const { revision, entry } = outcome;
     const { old, over } = outcome.change;
@@ -463,11 +415,4 @@ function volumeFile(remote: Remote, ino: bigint): FileEntry | undefined {
 /** What was judged is what a program read some time ago: what a mount wrote into the file since then counts. */
 function expectUntouched(change: PushChange): PushChange {
   return { ...change, expect: { ...change.expect, isUntouched: true } };
-}
-
-function fingerprint(entry: Entry | undefined): string {
-  if (entry === undefined) return '-';
-  const content = entry.type === 'file' ? entry.digest : entry.type === 'symlink' ? entry.target : '';
-  const { mode, uid, gid, mtimeNs, xattrs } = entry;
-  return `${entry.type} ${mode & 0o777} ${uid} ${gid} ${mtimeNs} ${JSON.stringify(xattrs)} ${content}`;
 }
