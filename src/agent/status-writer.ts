@@ -41,6 +41,8 @@ export class StatusWriter {
   readonly #o: Options;
   #lastMs = -Infinity;
   #written = '';
+  /** The last look on the clock that never jumps, and when it was in words. */
+  #look = { atMs: Number.NaN, text: '' };
 
   constructor(options: Options) {
     this.#o = options;
@@ -60,8 +62,12 @@ export class StatusWriter {
     this.#written = text;
     const nowOfDayMs = Number(clock.nowNs() / 1_000_000n);
     const time = new Date(nowOfDayMs).toISOString();
-    const sinceScanMs = Number.isFinite(loop.lastScanMs) ? nowMs - loop.lastScanMs : 0;
-    const lastScan = new Date(nowOfDayMs - sinceScanMs).toISOString();
+    // Reckoned once a look: with each status it would be a bit another time, as if DIR had been looked at again.
+    if (loop.lastScanMs !== this.#look.atMs) {
+      const sinceMs = Number.isFinite(loop.lastScanMs) ? nowMs - loop.lastScanMs : 0;
+      this.#look = { atMs: loop.lastScanMs, text: new Date(nowOfDayMs - sinceMs).toISOString() };
+    }
+    const lastScan = this.#look.text;
     try {
       writeStatus(this.#o.fs, this.#o.layout, { ...facts, time, lastScan });
     } catch (error) {
