@@ -24,6 +24,7 @@ import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { make, put, putAttr, putChunk, putDentry } from '../support/meta.ts';
 import { directory, file, symlink, TestVolume } from '../support/pushing.ts';
 import { asOps, loadInto, writeKeys, type LoadedVolume } from '../support/raw-keys.ts';
+import { textOf } from '../support/reading.ts';
 import { namesOnDisk, storeRevision } from '../support/stillness.ts';
 
 describe('bad input', () => {
@@ -515,9 +516,8 @@ describe('bad input', () => {
       const contents = (): (string | undefined)[] =>
         ['up', 'absolute', 'd/up'].map((path) => {
           const at = join(dir, '..data', path);
-          return lstatSync(at, { throwIfNoEntry: false })?.isDirectory() === true && existsSync(join(at, 'f'))
-            ? readFileSync(join(at, 'f'), 'utf8')
-            : undefined;
+          const isDirectory = lstatSync(at, { throwIfNoEntry: false })?.isDirectory() === true;
+          return isDirectory ? textOf(join(at, 'f')) : undefined;
         });
       await agent.until('they are directories', () => contents().every((text) => text === 'inside\n'));
       for (const path of ['up', 'absolute', 'd/up']) {
@@ -572,9 +572,7 @@ describe('bad input', () => {
           const real =
             lstatSync(join(dir, '..data/conf/d'), { throwIfNoEntry: false })?.isDirectory() === true;
           if (!real || pendingEdits > 0) return false;
-          return Object.entries(wanted).every(
-            ([path, text]) => existsSync(join(dir, path)) && readFileSync(join(dir, path), 'utf8') === text,
-          );
+          return Object.entries(wanted).every(([path, text]) => textOf(join(dir, path)) === text);
         });
         expect(existsSync(join(dir, 'conf/d/old'))).to.equal(false);
       });

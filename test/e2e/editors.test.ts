@@ -151,16 +151,18 @@ describe('edits by editors and tools', () => {
         () => wanted,
       );
     }
-    const { stdout } = await runCommand(['ls', volume, '-R']);
-    expect(stdout).not.to.include('.conflicts');
+    const warnings = [here, there].flatMap(({ stderr }) =>
+      stderr.split('\n').filter((line) => /^(warn|error) /.test(line)),
+    );
+    const copies = (await runCommand(['conflicts', 'ls', volume])).stdout;
+    expect(copies, warnings.join('\n')).to.equal('');
     const isExpected = (path: string): boolean =>
       /^(d\/)?e\d\d/.test(path) || /^(d|log|log\/growing)$/.test(path);
     const strays = (await history.steps()).flatMap(({ paths }) =>
       [...paths].filter((path) => !isExpected(path)),
     );
     expect(strays).to.deep.equal([]);
-    for (const { stderr } of [here, there])
-      expect(stderr.split('\n').filter((line) => /^(warn|error) /.test(line))).to.deep.equal([]);
+    expect(warnings).to.deep.equal([]);
   });
 });
 

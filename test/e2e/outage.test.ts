@@ -9,6 +9,7 @@ import { prefixRange } from '../../src/codec/bytes.ts';
 import { type Agent, publishedTree, runCommand, type ShownTree } from '../support/agent.ts';
 import { directory, file } from '../support/pushing.ts';
 import { writeKeys } from '../support/raw-keys.ts';
+import { textOf } from '../support/reading.ts';
 import { servedVolume } from '../support/served-volume.ts';
 import { namesOnDisk, storeRevision } from '../support/stillness.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
@@ -29,10 +30,7 @@ describe('outages', () => {
     return sentence;
   }
 
-  const read = (path: string): string => {
-    const at = join(own.dir, path);
-    return existsSync(at) ? readFileSync(at, 'utf8') : '(nothing)';
-  };
+  const read = (path: string): string => textOf(join(own.dir, path)) ?? '(nothing)';
   const cat = async (path: string): Promise<string> =>
     (await runCommand(['cat', own.volume.url, path])).stdout;
   const untilInVolume = (path: string, text: string): Promise<void> =>

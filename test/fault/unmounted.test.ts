@@ -1,13 +1,14 @@
 /** What DIR is a mount of is taken away under the agent, another one takes its place, and the first one comes back. */
 
 import { expect } from 'chai';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Agent, publishedTree, runCommand, type ShownTree } from '../support/agent.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { bindMount, describeWithMounts, mountTmpfs, unmount } from '../support/mounts.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
+import { textOf } from '../support/reading.ts';
 import { until } from '../support/until.ts';
 
 const FILES = Array.from({ length: 20 }, (_, n) => `d/f${n}`);
@@ -81,10 +82,7 @@ describeWithMounts('the file system of DIR goes away under the agent', () => {
     // Somebody edits what is not mounted.
     writeFileSync(join(folder, 'first/d/f1'), 'edited while away\n');
     bindMount(join(folder, 'first'), dir);
-    await until(
-      'what came meanwhile is there',
-      () => readFileSync(join(dir, 'd/f0'), 'utf8') === 'edited below\n',
-    );
+    await until('what came meanwhile is there', () => textOf(join(dir, 'd/f0')) === 'edited below\n');
     await until('the edit is pushed', async () => (await cat('d/f1')) === 'edited while away\n');
     await untilServed(publishedTree(dir));
     expect({ ...publishedTree(dir), 'd/f0': '', 'd/f1': '' }).to.deep.equal({
@@ -99,10 +97,10 @@ describeWithMounts('the file system of DIR goes away under the agent', () => {
     mountTmpfs(dir, 'size=16m');
     await untilServed(before);
     await volume.push(volume.edit('top', file('second\n')));
-    await until('it follows', () => readFileSync(join(dir, 'top'), 'utf8') === 'second\n');
+    await until('it follows', () => textOf(join(dir, 'top')) === 'second\n');
     // The first one comes to light again, with an older tree.
     unmount(dir);
-    await until('it follows there', () => readFileSync(join(dir, 'top'), 'utf8') === 'second\n');
+    await until('it follows there', () => textOf(join(dir, 'top')) === 'second\n');
     await untilServed({ ...publishedTree(dir) });
   });
 });

@@ -3,27 +3,14 @@
 import { expect } from 'chai';
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { codeOf } from '../../src/agent/error.ts';
 import { type VolumeNode, VolumeTree } from '../../src/agent/volume-tree.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, treeOfMount, type Mount } from '../support/juicefs.ts';
 import { directory, file, symlink, TestVolume } from '../support/pushing.ts';
+import { textOf } from '../support/reading.ts';
 import { recount } from '../support/recount.ts';
 import { needFuse } from '../support/tools.ts';
 import { until } from '../support/until.ts';
-
-/**
- * The text of a file; `undefined` while a mount does not find it: with the trash off the old inode is gone at once, and
- * the kernel remembers for a second that the name led to it (layout 13.3).
- */
-function textOf(path: string): string | undefined {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined;
-    throw error;
-  }
-}
 
 for (const trashDays of [1, 0]) {
   describe(`the pusher beside a live mount, trash ${trashDays > 0 ? 'on' : 'off'}`, function () {
@@ -64,7 +51,8 @@ for (const trashDays of [1, 0]) {
         volume.make('shared/f', file('one\n')),
       );
       expect(readFileSync(join(dir, 'shared/f'), 'utf8')).to.equal('one\n');
-      // Of equal size: only a changed mtime or inode tells.
+      // Of equal size: only a changed mtime or inode tells. With the trash off the old inode is gone at once, and the kernel
+      // remembers for a second that the name led to it (layout 13.3).
       await volume.push(volume.edit('shared/f', file('two\n')));
       await until('the mount shows the new contents', () => textOf(join(dir, 'shared/f')) === 'two\n');
     });

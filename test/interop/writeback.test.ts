@@ -9,6 +9,7 @@ import { Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { FIXTURE_PASSPHRASE } from '../support/fixture.ts';
 import { Juicefs, type Mount } from '../support/juicefs.ts';
+import { textOf } from '../support/reading.ts';
 import { needFuse } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
@@ -64,10 +65,7 @@ describe('a mount with --writeback', function () {
     writeFileSync(join(dir, 'theirs'), content);
     mkdirSync(join(dir, 'ours'));
     writeFileSync(join(dir, 'ours/file'), 'from here\n');
-    const there = (path: string): string | undefined => {
-      const at = join(mount?.dir ?? '', path);
-      return existsSync(at) ? readFileSync(at, 'utf8') : undefined;
-    };
+    const there = (path: string): string | undefined => textOf(join(mount?.dir ?? '', path));
     await until('the mount has the new directory', () => there('ours/file') === 'from here\n', 30_000);
     await until('the mount has the edit', () => there('theirs') === content, 30_000);
     await agent?.stop();

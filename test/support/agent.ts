@@ -2,6 +2,7 @@
 
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { codeOf } from '../../src/agent/error.ts';
@@ -11,6 +12,7 @@ import { readStatus, type Status } from '../../src/agent/status.ts';
 import { targetInVolume } from '../../src/reconcile/target.ts';
 import { builtMain } from './built.ts';
 import { treeOfMount, type MountedEntry } from './juicefs.ts';
+import { GONE } from './reading.ts';
 import { until } from './until.ts';
 
 /** How a run of the command ended. */
@@ -166,10 +168,21 @@ export async function startAgent(
 /** A tree in words, by path: `file 0644 SHA-256`, `directory 0755`, `symlink TARGET`. */
 export type ShownTree = Readonly<Record<string, string>>;
 
+/** How often the published tree may change while it is read. */
+const MOST_CHANGES = 20;
+
 /** What a reader finds in the published tree of DIR; targets as the volume has them. */
 export function publishedTree(dir: string): ShownTree {
   const root = Buffer.from(dir).toString('latin1');
-  return shown(treeOfMount(join(dir, '..data')), (target, path) => targetInVolume(target, path, root));
+  for (let changes = 0; ; changes += 1) {
+    const tree = join(dir, readlinkSync(join(dir, '..data')));
+    try {
+      return shown(treeOfMount(tree), (target, path) => targetInVolume(target, path, root));
+    } catch (error) {
+      // It was made anew for a flip, or somebody edits in it.
+      if (!GONE.has(codeOf(error)) || changes === MOST_CHANGES) throw error;
+    }
+  }
 }
 
 /** What a directory without an agent holds. */
@@ -224,7 +237,7 @@ export async function untilSame(
           last = differences(a(), b());
         } catch (error) {
           // Something was removed or replaced between listing and reading.
-          if (!['ENOENT', 'ENOTDIR', 'ESTALE'].includes(codeOf(error) ?? '')) throw error;
+          if (!GONE.has(codeOf(error))) throw error;
           last = [String(error)];
         }
         return last.length === 0;
