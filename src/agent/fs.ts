@@ -93,6 +93,11 @@ function runProgram(program: string, args: readonly string[]): void {
   throw Object.assign(new Error(stderr.trim()), { code });
 }
 
+/** Whether there is nothing at a path: missing, below what is no directory, or below symlinks that lead in a circle. */
+function isUnreachable(error: unknown): boolean {
+  return isMissing(error) || codeOf(error) === 'ELOOP';
+}
+
 /** A path of the command line or environment as the byte string used inside. */
 export function pathFromText(text: string): ByteString {
   return Buffer.from(text, 'utf8').toString('latin1');
@@ -104,7 +109,7 @@ export const nodeFs: FsPort = {
     try {
       return statOf(fs.lstatSync(raw(path), { bigint: true }));
     } catch (error) {
-      if (isMissing(error)) return undefined;
+      if (isUnreachable(error)) return undefined;
       throw error;
     }
   },
@@ -115,7 +120,7 @@ export const nodeFs: FsPort = {
     try {
       return fs.readlinkSync(raw(path), { encoding: 'buffer' }).toString('latin1');
     } catch (error) {
-      if (isMissing(error) || codeOf(error) === 'EINVAL') return undefined;
+      if (isUnreachable(error) || codeOf(error) === 'EINVAL') return undefined;
       throw error;
     }
   },

@@ -334,8 +334,10 @@ export class IdleTree {
   // Step 4. Without it and the flush in step 1 a power cut leaves empty files behind a valid `..data` (watch-and-flip 6).
   sync(): void {
     if (this.touched.size > SYNC_EACH_LIMIT && flushAll(this.#fs, this.#layout)) return;
+    const root = this.#layout.tree(this.#idle);
     for (const dir of this.touched) {
-      if (this.#fs.lstat('sync directory', dir)?.type === 'directory')
+      // By now something else may stand where one above it was.
+      if (this.stat('sync directory', dir.slice(root.length + 1))?.type === 'directory')
         this.#fs.syncDir('sync directory', dir);
     }
   }

@@ -176,7 +176,7 @@ export type SpecialKind = SpecialEntry['kind'];
 /**
  * The local file system. Every call names its step (`label`), so that a test can fail or stop exactly one of them.
  * Paths are absolute byte strings. Errors are Node's own (`code` ENOENT, ...); only `lstat` and `readlink` answer
- * `undefined`, because what they ask for may be gone at any moment: `lstat` for ENOENT and ENOTDIR, `readlink` for EINVAL too
+ * `undefined`, because what they ask for may be gone at any moment: `lstat` for ENOENT, ENOTDIR and ELOOP, `readlink` for EINVAL too
  * (what stands there is no symlink any more). Nothing follows a symlink in the last component.
  */
 export interface FsPort {

@@ -235,7 +235,8 @@ export function describeFs(open: () => FsSubject): void {
       fs.symlink(STEP, 'b', at('a'));
       fs.symlink(STEP, 'a', at('b'));
       fails('ELOOP', () => fs.openRead(STEP, at('a/file')));
-      fails('ELOOP', () => fs.lstat(STEP, at('a/file')));
+      expect(fs.lstat(STEP, at('a/file'))).to.equal(undefined);
+      expect(fs.readlink(STEP, at('a/file'))).to.equal(undefined);
     });
 
     it('are linked and renamed themselves', () => {

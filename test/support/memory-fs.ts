@@ -352,7 +352,7 @@ export class MemoryFs implements FsPort {
       return find();
     } catch (error) {
       const code = (error as { readonly code?: unknown }).code;
-      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return undefined;
       throw error;
     }
   }
