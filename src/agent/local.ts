@@ -29,6 +29,8 @@ export class Local {
   readonly problems = new Map<Path, string>();
   /** Sockets, fifos and devices: carried, and shown as problems. */
   readonly #specials = new Set<Path>();
+  /** Links with the text of the agent's own. */
+  readonly #ownLinks = new Set<Path>();
   /** Names that have an ACL on disk. */
   readonly #withAcl = new Set<Path>();
   /** Where inodes were that vanished from their paths, and what they were; moves are told by them. */
@@ -136,6 +138,9 @@ export class Local {
     this.problems.clear();
     for (const [path, reason] of look.problems) this.problems.set(path, reason);
     for (const path of this.#specials) this.problems.set(path, 'special files stay local');
+    for (const path of this.#ownLinks)
+      if (this.#isDead(path))
+        this.problems.set(path, 'a link to a name at the top that has gone stays local');
     for (const path of this.#withAcl) {
       const agreed = this.#state.ancestor.get(path);
       if (agreed !== undefined && (agreed.acl ?? '') !== this.#state.slots.get(path)?.acl)
@@ -260,8 +265,17 @@ export class Local {
   #noteSpecial(path: Path, slot: Slot | undefined): void {
     if (slot?.type === 'other' && !this.#excluded(path)) this.#specials.add(path);
     else this.#specials.delete(path);
+    if (slot !== undefined && ownLink(this.#state, path, slot) !== undefined) this.#ownLinks.add(path);
+    else this.#ownLinks.delete(path);
     if (slot?.acl !== undefined && slot.acl !== '' && !this.#excluded(path)) this.#withAcl.add(path);
     else this.#withAcl.delete(path);
+  }
+
+  /** Whether one of our own links led to what has gone since: nothing is known to put in its place. */
+  #isDead(path: Path): boolean {
+    const slot = this.#state.slots.get(path);
+    const top = slot === undefined || this.adoptions.has(path) ? undefined : ownLink(this.#state, path, slot);
+    return top !== undefined && !this.#state.slots.has(top);
   }
 
   /** The slot a path has, or is about to have. */
@@ -379,6 +393,7 @@ export class Local {
   adopted(path: Path): void {
     this.adoptions.delete(path);
     this.dirty.add(path);
+    this.#noteSpecial(path, this.#state.slots.get(path));
   }
 
   /** Whether the slot of a path is what a publish would make of an adoption anyway. */

@@ -28,6 +28,10 @@ export class Replaced {
   readonly #o: ReplacedOptions;
   /** When they lost their name, at the latest. */
   readonly #replaced = new Map<bigint, { readonly path: Path; readonly ns: bigint }>();
+  /** Where looks have seen files under names that the published tree had not at that place, by inode: moved ones, perhaps. */
+  #arrived = new Map<bigint, { readonly where: 'tree' | 'top'; readonly path: Path }>();
+  /** When such a file lost that name, at the latest. */
+  readonly #departed = new Map<bigint, bigint>();
   /** Directories that this look has found at another path than the published tree had them, by inode. */
   #movedDirectories: MovedDirectories = new Map();
   /** Inodes of the directories of the published tree by their place on disk, until their removal has settled. */
@@ -45,6 +49,34 @@ export class Replaced {
   /** That nothing stands at a place any more has settled. */
   forgetDirectory(at: ByteString): void {
     this.#inodes.delete(at);
+  }
+
+  /**
+   * A look begins. What an earlier one has seen under a new name and is not there any more has lost that one as well: what had
+   * been written to it by then was there to be seen.
+   */
+  startLook(active: TreeName | undefined, isWhole: boolean): void {
+    const { fs, layout } = this.#o;
+    for (const [ino, { where, path }] of this.#arrived) {
+      const stat = (at: Path): FileStat | undefined =>
+        where === 'tree' && active !== undefined
+          ? statInTree(fs, 'look at arrived', layout, active, at)
+          : fs.lstat('look at arrived', at === '' ? layout.root : layout.top(at));
+      if (stat(path)?.ino === ino) continue;
+      this.#arrived.delete(ino);
+      const dir = stat(parentOf(path) ?? '');
+      if (dir?.type !== 'directory') continue;
+      if (this.#departed.size >= REPLACED_LIMIT) this.#departed.clear();
+      this.#departed.set(ino, dir.mtimeNs);
+    }
+    // A whole look comes by all that are still new.
+    if (isWhole) this.#arrived = new Map();
+  }
+
+  /** A file stands in the published tree or at the top where the ledger has another one, or none. */
+  noteArrived(where: 'tree' | 'top', path: Path, { ino }: FileStat): void {
+    this.#departed.delete(ino);
+    this.#arrived.set(ino, { where, path });
   }
 
   /** All that differs in the published tree is known: which directories have moved. */
@@ -79,8 +111,8 @@ export class Replaced {
    * removed it, and is no late edit, although another tree or `kept` still has the inode.
    */
   isSuperseded({ ino, mtimeNs, bornNs }: FileStat): boolean {
-    const replaced = this.#replaced.get(ino);
-    return replaced !== undefined && mtimeNs < replaced.ns && bornNs <= replaced.ns;
+    const lost = [this.#replaced.get(ino)?.ns, this.#departed.get(ino)];
+    return lost.some((ns) => ns !== undefined && mtimeNs < ns && bornNs <= ns);
   }
 
   /**

@@ -8,6 +8,7 @@ import type { LedgerState } from './ledger-state.ts';
 import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from './ports.ts';
 import { linkedPath, ownLink, ownTop, spentLink, type PathNow } from './own-link.ts';
+import type { Replaced } from './replaced.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
@@ -21,21 +22,12 @@ export class TopScanner {
   #active: TreeName | undefined;
   /** Names at the top whose link was moved into a directory that is still being made. */
   readonly #heldByLinks = new Set<ByteString>();
-  /** A name at the top that led to this inode has gone or leads elsewhere. */
-  readonly #onReplaced: (path: Path, slot: Slot) => void;
-  /** Whether what is in an inode was written before its name in the tree went. */
-  readonly #isSuperseded: (stat: FileStat) => boolean;
+  readonly #replaced: Replaced;
 
-  constructor(
-    options: ScannerOptions,
-    reader: ScanReader,
-    onReplaced: (path: Path, slot: Slot) => void,
-    isSuperseded: (stat: FileStat) => boolean,
-  ) {
+  constructor(options: ScannerOptions, reader: ScanReader, replaced: Replaced) {
     this.#o = options;
     this.#reader = reader;
-    this.#onReplaced = onReplaced;
-    this.#isSuperseded = isSuperseded;
+    this.#replaced = replaced;
   }
 
   /** Inodes that stand at the top in place of a link, as of the last look: edits of them are found there. */
@@ -197,8 +189,9 @@ export class TopScanner {
     const slot = look.edits.has(name) ? look.edits.get(name) : before;
     // The editor's file is the inode in the trees already: edits of it are seen there.
     if (slot?.type === 'file' && slot.signature.ino === stat.ino) return;
+    this.#replaced.noteArrived('top', name, stat);
     const shared = this.memory.sharedAt(name, stat.ino);
-    if (shared !== undefined && (sameButCtime(shared, stat) || this.#isSuperseded(stat))) {
+    if (shared !== undefined && (sameButCtime(shared, stat) || this.#replaced.isSuperseded(stat))) {
       // Somebody replaced or removed it in the tree itself: what stands here is what that was done to.
       look.mend.add(name);
       return;
@@ -229,7 +222,7 @@ export class TopScanner {
   #noteReplaced(state: LedgerState, path: Path): void {
     for (const below of state.slots.below(path)) {
       const slot = state.slots.get(below);
-      if (slot?.type === 'file') this.#onReplaced(below, slot);
+      if (slot?.type === 'file') this.#replaced.noteMissingAtTop(below, slot);
     }
   }
 
@@ -254,6 +247,8 @@ export class TopScanner {
   /** The end of a path and of all below it, what this look has found there included. */
   #removeBelow(state: LedgerState, path: Path, look: Look): void {
     const tops = topsOf(look);
+    // What links led to that were moved there goes as well.
+    for (const other of tops.keys()) if (isAtOrBelow(other, path)) tops.delete(other);
     for (const below of state.slots.below(path)) tops.set(below, undefined);
     for (const [edited, slot] of look.edits) {
       if (slot !== undefined && isAtOrBelow(edited, path)) tops.set(edited, undefined);
@@ -296,6 +291,7 @@ export class TopScanner {
     let quiet = this.#reader.isSettled('top', path, stat, QUIET_MS.content + this.#o.settleMs);
     for (const name of this.#reader.list(at, path, look) ?? []) {
       const below = this.#o.fs.lstat('look top directory', `${at}/${name}`);
+      if (below?.type === 'file') this.#replaced.noteArrived('top', join(path, name), below);
       if (below?.type === 'symlink') {
         const text = this.#o.fs.readlink('look at link', `${at}/${name}`);
         const top = text === undefined ? undefined : ownTop(text);
@@ -418,6 +414,7 @@ export class TopScanner {
     if (stat.type === 'file') this.memory.files.add(stat.ino);
     const slot = state.slots.get(path);
     if (slot !== undefined && sameKind(slot, stat) && slot.signature.ino === stat.ino) return true;
+    if (stat.type === 'file') this.#replaced.noteArrived('top', path, stat);
     if (stat.type === 'symlink') {
       const read = this.#reader.read(path, at, stat, look);
       const pathNow = this.#pathNow(state);

@@ -41,12 +41,7 @@ export class Scanner {
     this.#o = options;
     this.#reader = new ScanReader(options);
     this.#replaced = new Replaced(options);
-    this.#top = new TopScanner(
-      options,
-      this.#reader,
-      (path, slot) => this.#replaced.noteMissingAtTop(path, slot),
-      (stat) => this.#replaced.isSuperseded(stat),
-    );
+    this.#top = new TopScanner(options, this.#reader, this.#replaced);
     this.#kept = new KeptScanner(options, this.#reader, this.#replaced);
   }
 
@@ -80,6 +75,7 @@ export class Scanner {
     const keptWaits = [...this.#reader.settling.waiting()].some((name) => name.startsWith('kept:'));
     this.#reader.settling.startRound();
     const { active } = state;
+    this.#replaced.startLook(active, extent === 'all');
     if (active === undefined) {
       await this.#top.look(state, 'a', look);
       this.#reader.settling.endRound((name) => name.startsWith('top:'));
@@ -275,6 +271,8 @@ export class Scanner {
       }
       if (slot?.type === 'file' && slot.signature.ino !== stat?.ino)
         this.#replaced.noteMissing(tree, path, slot);
+      if (stat?.type === 'file' && slot?.signature.ino !== stat.ino)
+        this.#replaced.noteArrived('tree', path, stat);
       const at = this.#o.layout.inTree(tree, path);
       if (!this.#reader.isSettled('active', path, stat, quietMs(sighting), at)) {
         look.busy.add(path);

@@ -2,6 +2,7 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import { join, type Path } from '../reconcile/entry.ts';
+import { codeOf, isMissing } from './error.ts';
 import { topTarget, type Layout } from './layout.ts';
 import type { Ledger } from './ledger.ts';
 import type { Clock, FileStat, FsPort } from './ports.ts';
@@ -67,18 +68,66 @@ export function mendTop(
       if (slot !== undefined) ledger.write([{ t: 'mending', names: [...ledger.state.mending, name] }], true);
       setAside(context, name, at, stat, slotAt);
     }
-    if (slot === undefined) {
-      if (stat?.type === 'symlink') fs.unlink('unlink top', at);
-    } else {
-      const next = `${layout.stage}/t-${name.length}`;
-      if (fs.lstat('symlink top', next) !== undefined) fs.unlink('symlink top', next);
-      fs.symlink('symlink top', topTarget(name), next);
-      fs.rename('symlink top', next, at);
-    }
+    const link = stat?.type === 'symlink' ? stat : undefined;
+    if (slot !== undefined) putLink(context, name, at, link);
+    else if (link !== undefined) removeLink(context, name, at, link);
     changed = true;
   }
   if (changed) fs.syncDir('sync top', layout.root);
   if (ledger.state.mending.size > 0) ledger.write([{ t: 'mending', names: [] }], false);
+}
+
+/** Makes a name the agent's own link, in the place of another link or where nothing is. */
+function putLink(
+  { fs, layout, exchanges }: Context,
+  name: ByteString,
+  at: ByteString,
+  old: FileStat | undefined,
+): void {
+  if (old === undefined) {
+    try {
+      fs.symlink('symlink top', topTarget(name), at);
+    } catch (error) {
+      // RACE: somebody has put something there; the next look sees it.
+      if (codeOf(error) !== 'EEXIST') throw error;
+    }
+    return;
+  }
+  const next = freeStageName(fs, layout, name);
+  fs.symlink('symlink top', topTarget(name), next);
+  if (exchanges !== true) {
+    // RACE: what somebody puts there in this moment is replaced; `exchange` is without that.
+    fs.rename('symlink top', next, at);
+    return;
+  }
+  try {
+    fs.exchange('symlink top', next, at);
+    // RACE: something else came there meanwhile. It goes back, and the next look sees it.
+    if (fs.lstat('look at replaced link', next)?.ino !== old.ino) fs.exchange('symlink top', next, at);
+  } catch (error) {
+    // RACE: the name has gone; so has what it was to lead to, unless it comes back.
+    if (!isMissing(error)) throw error;
+  }
+  fs.unlink('symlink top', next);
+}
+
+/** Removes a link at the top. What somebody puts there in that very moment comes back. */
+function removeLink({ fs, layout }: Context, name: ByteString, at: ByteString, old: FileStat): void {
+  const aside = freeStageName(fs, layout, name);
+  try {
+    fs.rename('unlink top', at, aside);
+    if (fs.lstat('look at removed link', aside)?.ino !== old.ino) fs.rename('unlink top', aside, at);
+    else fs.unlink('unlink top', aside);
+  } catch (error) {
+    // RACE: it has gone by itself.
+    if (!isMissing(error)) throw error;
+  }
+}
+
+function freeStageName(fs: FsPort, layout: Layout, name: ByteString): ByteString {
+  const free = `${layout.stage}/t-${name.length}`;
+  if (fs.lstat('symlink top', free) !== undefined) fs.unlink('symlink top', free);
+  return free;
 }
 
 /** What stands at a name, and where it leads if it is a symlink: both of one moment. */

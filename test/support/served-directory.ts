@@ -13,6 +13,7 @@ import type { Ledger } from '../../src/agent/ledger.ts';
 import { Local } from '../../src/agent/local.ts';
 import type { Clock, FsPort } from '../../src/agent/ports.ts';
 import { catchUp, publish, type PublishResult } from '../../src/agent/publish.ts';
+import { waitingAdoptions } from '../../src/agent/waiting-adoptions.ts';
 import type { Wanted } from '../../src/agent/wanted.ts';
 import { openState, recover, type OpenState } from '../../src/agent/recover.ts';
 import type { Extent, Look } from '../../src/agent/look.ts';
@@ -220,8 +221,17 @@ export class ServedDirectory {
     ancestor: readonly (readonly [Path, AncestorEntry | null])[],
     revision = 1n,
   ): PublishResult {
+    const { slots, active = 'a' } = this.ledger.state;
+    const waiting = waitingAdoptions(this.local, {
+      slots,
+      pushing: new Set(),
+      inActive: (path) => this.layout.inTree(active, path),
+      isBlocked: (path) => this.local.busy.has(path),
+      isTaken: (path) => items.has(path),
+    });
     for (const [path, adoption] of this.local.adoptions) {
-      if (!items.has(path)) items.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
+      if (!items.has(path) && !waiting.has(path))
+        items.set(path, adoption === undefined ? undefined : wantedForAdoption(adoption));
     }
     try {
       const result = publish(this.#context, {

@@ -88,6 +88,18 @@ const CASES: readonly Case[] = [
     after: { 'conf.d': file('whole\n') },
   },
   {
+    title: 'a directory that becomes a symlink right after a directory moved into it',
+    before: { ...VIEW, more: dir(), 'more/f': file('f\n') },
+    steps: ['mv more conf.d/moved; rm -r conf.d; ln -s x conf.d'],
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': symlink('x') },
+  },
+  {
+    title: 'a directory with another one in it that becomes a symlink to itself',
+    before: { ...VIEW, 'conf.d/sub': dir(), 'conf.d/sub/f': file('f\n') },
+    steps: ['rm -r conf.d; ln -s conf.d conf.d'],
+    after: { 'other.conf': VIEW['other.conf']!, 'conf.d': symlink('conf.d') },
+  },
+  {
     title: 'a directory that becomes a file soon after a name moved into it',
     steps: ['mv other.conf conf.d/moved', 'rm -r conf.d; echo whole > conf.d'],
     after: { 'conf.d': file('whole\n') },
@@ -287,6 +299,30 @@ const CASES: readonly Case[] = [
     ],
     after: { ...VIEW, 'other.conf': file('real\n') },
   },
+  ...(
+    [
+      ['a name beside it', 'conf.d/b'],
+      ['the top', 'moved'],
+      ['a new directory', 'new/b'],
+    ] as const
+  ).flatMap(([where, to]): Case[] => {
+    const steps = [`mkdir new; mv conf.d/a.conf ${to}; sleep 0.05; echo more >> ${to}`];
+    const after: Nodes = { 'other.conf': file('other\n'), 'conf.d': dir(), new: dir() };
+    return [
+      {
+        title: `a file that is moved to ${where}, written and removed there while something else is published`,
+        steps,
+        later: `sleep 0.05; rm ${to}`,
+        after,
+      },
+      {
+        title: `a file that is moved to ${where}, written and replaced there while something else is published`,
+        steps,
+        later: `sleep 0.05; echo new > ${to}.tmp; mv ${to}.tmp ${to}`,
+        after: { ...after, [to]: file('new\n') },
+      },
+    ];
+  }),
   {
     title: 'a directory made in place of a name that is being removed',
     steps: ['rm other.conf', 'mkdir other.conf'],
@@ -596,6 +632,103 @@ describe('at the top of DIR', () => {
       await served.remove();
     }
   });
+
+  for (const { title, before = WITH_LINK, typed, volume, after } of [
+    {
+      title: 'the link of a name that moved is mended',
+      typed: 'mv link taken',
+      volume: WITH_LINK,
+      after: { ...CONF, taken: file('other\n') },
+    },
+    {
+      title: 'the link of a name that the volume removes goes',
+      before: { ...VIEW, taken: file('taken\n') },
+      typed: ':',
+      volume: VIEW,
+      after: { ...CONF, taken: file('other\n') },
+    },
+    {
+      title: 'the link of a new name comes',
+      typed: ':',
+      volume: { ...WITH_LINK, taken: file('taken\n') },
+      after: { ...CONF, link: symlink('/x'), taken: file('other\n') },
+    },
+  ]) {
+    it(`a name that takes another one in the very moment in which ${title} is the one that stays`, async function () {
+      const moved = { at: '' };
+      /** What somebody else does between the agent's own look at a name at the top and what it does to it. */
+      const meddle = (label: string, root: string): void => {
+        if (root === '' || moved.at !== '' || !['symlink top', 'unlink top'].includes(label)) return;
+        moved.at = label;
+        renameSync(`${root}/other.conf`, `${root}/taken`);
+      };
+      let root = '';
+      const served = await ServedDirectory.open({
+        fs: {
+          ...unflushedFs,
+          symlink(label, target, at) {
+            if (target.endsWith('/taken')) meddle(label, root);
+            unflushedFs.symlink(label, target, at);
+          },
+          rename(label, from, to) {
+            if (from === `${root}/taken`) meddle(label, root);
+            unflushedFs.rename(label, from, to);
+          },
+          unlink(label, at) {
+            if (at === `${root}/taken`) meddle(label, root);
+            unflushedFs.unlink(label, at);
+          },
+        },
+      });
+      if (!served.abilities.exchanges) this.skip();
+      try {
+        served.publish(before);
+        served.catchUp();
+        await served.lookUntilSettled();
+        root = served.root;
+        execFileSync('sh', ['-ec', typed], { cwd: served.root });
+        for (let round = 0; round < 6; round += 1) {
+          await served.lookUntilSettled();
+          served.publish(volume);
+        }
+        expect(moved.at).to.not.equal('');
+        expect(Object.fromEntries(readTree(`${served.root}/..data`))).to.deep.equal(
+          Object.fromEntries(lines(after)),
+        );
+      } finally {
+        await served.remove();
+      }
+    });
+  }
+
+  for (const [where, typed] of [
+    ['a published directory', 'mv link ..data/conf.d/a'],
+    ['a new directory', 'mkdir new; mv link new/a'],
+  ] as const) {
+    it(`a link moved into ${where} right before the volume removes what it led to is a problem`, async () => {
+      const served = await ServedDirectory.open();
+      try {
+        served.publish(WITH_LINK);
+        served.catchUp();
+        await served.lookUntilSettled();
+        served.publish(VIEW);
+        execFileSync('sh', ['-ec', `ln -s ..data/link link; ${typed}`], { cwd: served.root });
+        for (let round = 0; round < 4; round += 1) {
+          await served.lookUntilSettled();
+          served.publish(VIEW);
+        }
+        await served.lookUntilSettled();
+        const path = typed.endsWith('new/a') ? 'new/a' : 'conf.d/a';
+        expect([...served.local.problems.keys()]).to.deep.equal([path]);
+        expect(served.local.entryAt(path), 'what counts').to.equal(undefined);
+        execFileSync('sh', ['-ec', `rm ..data/${path}`], { cwd: served.root });
+        await served.lookUntilSettled();
+        expect([...served.local.problems.keys()]).to.deep.equal([]);
+      } finally {
+        await served.remove();
+      }
+    });
+  }
 
   // `ln -sf` makes a link under a name of its own and renames it.
   for (const directory of ['', 'conf.d/', 'new/']) {
