@@ -2,7 +2,7 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import { NOTHING_HELD } from '../reconcile/attributes.ts';
-import type { Entry, Path } from '../reconcile/entry.ts';
+import type { Entry, FileEntry, Path } from '../reconcile/entry.ts';
 import type { AncestorEntry } from './ancestor-entry.ts';
 import type { Anchor } from './history.ts';
 import type { TreeName } from './layout.ts';
@@ -335,7 +335,11 @@ export class LedgerState {
       else this.#setSlot(path, slot ?? undefined);
     }
     for (const [path, slot] of stale) this.stale.set(path, slot ?? undefined);
-    this.#agree(ancestor);
+    // A replacement that nobody has agreed on stays one, if what the volume changed meanwhile is made part of it.
+    const isStillNew = ([path, entry]: Pairs<AncestorEntry>[number]): boolean =>
+      entry?.type === 'file' && this.replaced.has(path) && !hasContent(this.slots.get(path), entry);
+    this.#agree(ancestor.filter((pair) => !isStillNew(pair)));
+    this.#agree(ancestor.filter(isStillNew), true);
   }
 
   /** Whether both sides had this content at a path before the one they have now; of some paths and contents only. */
@@ -363,4 +367,8 @@ export class LedgerState {
       if (entry !== null) this.unadopted.delete(path);
     }
   }
+}
+
+function hasContent(slot: Slot | undefined, { digest }: FileEntry): boolean {
+  return slot?.type === 'file' && slot.digest === digest;
 }

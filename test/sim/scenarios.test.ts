@@ -352,4 +352,21 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(stage.mount.text('g/file')).to.include('mount');
   });
+
+  it('a file that takes the place of one name of two stays apart when the volume changes the mode of both meanwhile', async () => {
+    const { pod, local } = stage.addPod();
+    for (const dir of ['d', 'g']) stage.mount.mkdir(dir);
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    local.link('d/file', 'g/file');
+    await stage.pass(10_000);
+    write(local, 'd/file.new');
+    local.rename('d/file.new', 'd/file');
+    await stage.pass(50);
+    stage.remote.chmod('g/file', 0o600);
+    await expectAgreement(stage);
+    expect(stage.mount.text('g/file')).to.include('mount');
+    expect(stage.mount.text('d/file')).to.include('pod');
+  });
 });
