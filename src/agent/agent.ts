@@ -430,7 +430,7 @@ export class Agent {
     if (sinceFlipMs < this.#o.minIntervalMs || (first && this.local.busy.size > 0)) return 'later';
 
     const items = localItems(changes, remote.tree);
-    const links = new LinkSources(state, layout, items, (ino) => remote.pathsOf(ino));
+    const links = new LinkSources(this.#o, state, items, (ino) => remote.pathsOf(ino));
     const wanted = contentsToStage(items, (item) => links.find(item) !== undefined);
     await remote.stage.stage(wanted, remote.head, signal);
     this.#losers.parkLocal(plan, undone, remote.revision);

@@ -9,7 +9,10 @@ import type { AncestorEntry } from './ancestor-entry.ts';
 import type { LedgerState } from './ledger-state.ts';
 import type { Adoption } from './look.ts';
 import { attributesOnDisk, type Attributes } from './attribute-writer.ts';
+import type { FsPort } from './ports.ts';
+import { sameButCtime } from './slot.ts';
 import type { StagedFile, WantedContent } from './stage.ts';
+import { statInTree } from './tree-stat.ts';
 import type { Wanted } from './wanted.ts';
 
 type RemoteFileEntry = AncestorEntry & { readonly type: 'file' };
@@ -52,16 +55,18 @@ export function contentsToStage(
  * attributes. So a rename in the volume moves nothing, and hard links stay hard links.
  */
 export class LinkSources {
+  readonly #fs: FsPort;
   readonly #state: LedgerState;
   readonly #layout: Layout;
   readonly #pathsOf = new Map<bigint, Path[]>();
 
   constructor(
+    { fs, layout }: { readonly fs: FsPort; readonly layout: Layout },
     state: LedgerState,
-    layout: Layout,
     items: readonly LocalItem[],
     pathsOf: (ino: bigint) => Path[],
   ) {
+    this.#fs = fs;
     this.#state = state;
     this.#layout = layout;
     for (const { path, entry } of items) {
@@ -82,7 +87,8 @@ export class LinkSources {
 
   /** What to link for an item; `undefined` when its content must be staged. */
   find({ entry }: LocalItem): Extract<Wanted, { seen: unknown }> | undefined {
-    if (entry?.type !== 'file' || this.#state.active === undefined) return undefined;
+    const { active } = this.#state;
+    if (entry?.type !== 'file' || active === undefined) return undefined;
     for (const path of this.#pathsOf.get(entry.ino) ?? []) {
       const before = this.#state.ancestor.get(path);
       const slot = this.#state.slots.get(path);
@@ -97,7 +103,9 @@ export class LinkSources {
         before.acl === entry.acl &&
         sameXattrs(before.xattrs, entry.xattrs);
       if (!sameAttributes) continue;
-      const source = this.#layout.inTree(this.#state.active, path);
+      // What has just been moved away or written there has not settled, and is no slot yet.
+      if (!sameButCtime(slot, statInTree(this.#fs, 'look at source', this.#layout, active, path))) continue;
+      const source = this.#layout.inTree(active, path);
       return { type: 'file', source, digest: slot.digest, seen: slot.signature, remembered: slot };
     }
     return undefined;

@@ -74,7 +74,15 @@ export class PlacedSlots {
     });
   }
 
-  /** What the tree holds at these paths now. */
+  /** What the tree holds at these paths, if it is not to be shown. */
+  left(paths: Iterable<Path>): SlotAt[] {
+    const { tree } = this.#options;
+    return this.placed(paths).map(([path, slot]) =>
+      tree.stat('lstat left', path) === undefined ? [path, null] : [path, slot],
+    );
+  }
+
+  /** What the tree holds at these paths, now that it is shown. */
   placed(paths: Iterable<Path>): SlotAt[] {
     return [...paths].map((path): SlotAt => [path, this.#placedSlot(path) ?? null]);
   }
@@ -149,6 +157,7 @@ export class PlacedSlots {
   }
 }
 
-function isAsSeen(seen: Signature, stat: FileStat | undefined): boolean {
+/** Whether a file is as it was when it was read, but for its ctime, which our own links move. */
+export function isAsSeen(seen: Signature, stat: FileStat | undefined): boolean {
   return sameButCtime({ type: 'file', signature: seen, digest: '' }, stat);
 }

@@ -20,7 +20,7 @@ import { parentOf, type Path } from '../reconcile/entry.ts';
 import { attributesOnDisk, AttributeWriter, type Attributes } from './attribute-writer.ts';
 import { flushAll, IdleTree, SYNC_EACH_LIMIT } from './idle-tree.ts';
 import { otherTree, type Layout, type TreeName } from './layout.ts';
-import { PlacedSlots } from './placed-slots.ts';
+import { isAsSeen, PlacedSlots } from './placed-slots.ts';
 import type { AncestorEntry } from './ancestor-entry.ts';
 import type { KeptRecord } from './ledger-record.ts';
 import type { Ledger } from './ledger.ts';
@@ -138,7 +138,7 @@ class Publication {
     const { touched, movedToKept, problems } = this.#tree;
     if (edited.length > 0 || directories.length > 0) {
       const changed = this.#settledWork().filter((path) => !leftAsFound.has(path));
-      const stale = [...this.#slots.placed(changed), ...this.#slots.carried(this.#carried)];
+      const stale = [...this.#slots.left(changed), ...this.#slots.carried(this.#carried)];
       ledger.write([{ t: 'look', slots: [], stale, same: [] }], false);
       return { outcome: 'edited', paths: edited, directories, touched, movedToKept };
     }
@@ -306,8 +306,20 @@ class Publication {
       // What shall go may have gone by itself.
       if (wanted === undefined && stat === undefined) continue;
       if (!sameButCtime(slots.get(path), stat)) edited.push(path);
+      const from = this.#changedSource(wanted);
+      if (from !== undefined) edited.push(from);
     }
     return edited;
+  }
+
+  /** The path in the active tree from which something was to be linked, if that is not there any more as it was. */
+  #changedSource(wanted: Wanted | undefined): Path | undefined {
+    if (this.#active === undefined || wanted?.type !== 'file' || !('seen' in wanted)) return undefined;
+    const root = `${this.#layout.tree(this.#active)}/`;
+    if (!wanted.source.startsWith(root)) return undefined;
+    const path = wanted.source.slice(root.length);
+    const stat = statInTree(this.#fs, 'look at source', this.#layout, this.#active, path);
+    return isAsSeen(wanted.seen, stat) ? undefined : path;
   }
 
   #touchedMeanwhile(): readonly Path[] {

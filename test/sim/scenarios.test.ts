@@ -369,4 +369,20 @@ describe('what the simulation has found', () => {
     expect(stage.mount.text('g/file')).to.include('mount');
     expect(stage.mount.text('d/file')).to.include('pod');
   });
+
+  it('a name that the volume links to a file that is just being moved here is not removed instead', async () => {
+    const { pod, local } = stage.addPod({ conflict: 'remote' });
+    const { pod: other, local: elsewhere } = stage.addPod({ conflict: 'remote' });
+    stage.mount.mkdir('d');
+    for (const path of ['d/file', 'd/file.new']) write(stage.remote, path);
+    for (const one of [pod, other]) one.start();
+    await stage.pass(3_000);
+    write(local, 'd/file.new');
+    local.rename('d/file.new', 'd/file');
+    await stage.pass(100);
+    elsewhere.unlink('d/file');
+    elsewhere.link('d/file.new', 'd/file');
+    await expectAgreement(stage);
+    expect(stage.mount.text('d/file')).to.include('mount d/file.new');
+  });
 });

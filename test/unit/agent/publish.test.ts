@@ -422,6 +422,22 @@ describe('publish', () => {
       expect(readText(`${served.root}/..data/f`)).to.equal('one\n');
     }));
 
+  it('stops before the flip when what it was to link has been moved away meanwhile', () =>
+    serve(async (served) => {
+      const view = { d: dir(), 'd/f': file('one\n'), 'd/g': file('two\n') };
+      served.publish(view);
+      served.catchUp();
+      const slot = served.ledger.state.slots.get('d/g');
+      if (slot?.type !== 'file') throw new Error('no file was published');
+      const items = new Map([['d/f', wantedForAdoption({ slot, source: served.layout.inTree('a', 'd/g') })]]);
+      fs.renameSync(served.at('d/g'), served.at('d/h'));
+      expect(served.publishItems(items, [])).to.deep.include({ outcome: 'edited', paths: ['d/g'] });
+      expect(readText(served.at('d/f'))).to.equal('one\n');
+      expect((await served.lookUntilSettled()).edits).to.deep.equal(['d/g gone', fileLine('d/h', 'two\n')]);
+      served.publish({ d: dir(), 'd/f': file('one\n'), 'd/h': file('two\n') });
+      expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+    }));
+
   it('does not put back a name that was removed at the top after its inode was taken over', () => {
     let isRemoved = false;
     const removing: FsPort = {
