@@ -31,7 +31,7 @@ export class Replaced {
   /** Where looks have seen files under names that the published tree had not at that place, by inode: moved ones, perhaps. */
   #arrived = new Map<bigint, { readonly where: 'tree' | 'top'; readonly path: Path }>();
   /** When such a file lost that name, at the latest. */
-  readonly #departed = new Map<bigint, bigint>();
+  readonly #departed = new Map<bigint, { readonly path: Path; readonly ns: bigint }>();
   /** Directories that this look has found at another path than the published tree had them, by inode. */
   #movedDirectories: MovedDirectories = new Map();
   /** Inodes of the directories of the published tree by their place on disk, until their removal has settled. */
@@ -67,7 +67,7 @@ export class Replaced {
       const dir = stat(parentOf(path) ?? '');
       if (dir?.type !== 'directory') continue;
       if (this.#departed.size >= REPLACED_LIMIT) this.#departed.clear();
-      this.#departed.set(ino, dir.mtimeNs);
+      this.#departed.set(ino, { path, ns: dir.mtimeNs });
     }
     // A whole look comes by all that are still new.
     if (isWhole) this.#arrived = new Map();
@@ -111,8 +111,8 @@ export class Replaced {
    * removed it, and is no late edit, although another tree or `kept` still has the inode.
    */
   isSuperseded({ ino, mtimeNs, bornNs }: FileStat): boolean {
-    const lost = [this.#replaced.get(ino)?.ns, this.#departed.get(ino)];
-    return lost.some((ns) => ns !== undefined && mtimeNs < ns && bornNs <= ns);
+    const lost = [this.#replaced.get(ino), this.#departed.get(ino)];
+    return lost.some((at) => at !== undefined && mtimeNs < at.ns && bornNs <= at.ns);
   }
 
   /**
@@ -120,7 +120,8 @@ export class Replaced {
    * that says nothing of it.
    */
   isKeptSuperseded(record: KeptRecord, stat: FileStat): boolean {
-    const isFromHere = wasKnown(record, stat) || this.#replaced.get(stat.ino)?.path === record.path;
+    const lost = [this.#replaced.get(stat.ino), this.#departed.get(stat.ino)];
+    const isFromHere = wasKnown(record, stat) || lost.some((at) => at?.path === record.path);
     return isFromHere && this.isSuperseded(stat);
   }
 

@@ -54,10 +54,10 @@ export function mendTop(
     if (text !== undefined && !ours && seenAtTop !== undefined && seenAtTop.textOf(name) !== text) continue;
     // What waits to be taken over, or for what it takes the place of, is not put away, whatever the tree has there.
     if (stat !== undefined && stat.type !== 'directory' && seenAtTop?.isWaiting(name) === true) continue;
-    // So is a file, unless the tree had that very inode; and a directory where there is to be none.
+    // So is a file, unless the tree had that very inode; and a directory where there is to be none of the view.
     const isKnown = ledger.state.slots.get(name)?.signature.ino === stat?.ino;
     if (stat?.type === 'file' && seenAtTop?.hasFile(stat.ino) === false && !isKnown) continue;
-    if (stat?.type === 'directory' && slot === undefined && isUnseen(seenAtTop, name, stat)) continue;
+    if (stat?.type === 'directory' && slot?.type !== 'directory' && isUnseen(seenAtTop, name, stat)) continue;
     if (stat?.type === 'directory' && !isMerged(context, at, name, stat, slotAt)) continue;
     if (stat !== undefined && stat.type !== 'symlink') {
       if (slot !== undefined && context.exchanges === true) {

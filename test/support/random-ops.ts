@@ -298,6 +298,8 @@ export class RandomOperations {
     const to = this.#random.next() < 0.3 ? this.#over(from, node) : this.#free();
     if (to === undefined || isAtOrBelow(to, from) || isAtOrBelow(from, to)) return undefined;
     if (node.type === 'directory' && this.#topDirectories.has(to)) return undefined;
+    for (const other of [...this.#unreachable])
+      if (isAtOrBelow(other, from)) this.#unreachable.add(to + other.slice(from.length));
     if (parentOf(from) === '' && parentOf(to) !== '') this.#unreachable.add(to);
     return {
       shell: `mv -T ${quoted(from)} ${quoted(to)}`,

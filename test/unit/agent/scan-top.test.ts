@@ -324,6 +324,12 @@ const CASES: readonly Case[] = [
     ];
   }),
   {
+    title: 'a directory made in place of a name that moved and moves back while it is taken over',
+    before: WITH_LINK,
+    steps: ['mv link new', 'mv new link; mkdir new'],
+    after: { ...WITH_LINK, new: dir() },
+  },
+  {
     title: 'a directory made in place of a name that is being removed',
     steps: ['rm other.conf', 'mkdir other.conf'],
     after: { 'conf.d': dir(), 'conf.d/a.conf': file('one\n'), 'other.conf': dir() },
