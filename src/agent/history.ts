@@ -27,8 +27,11 @@ export interface Followed {
   readonly revision: bigint;
 }
 
-/** `compacted`: nobody can tell, and all has to be compared. */
-export type HistoryVerdict = 'same' | 'compacted' | Trip;
+/**
+ * `compacted`: nobody can tell, and all has to be compared. `mixed`: the store has that history, and what was taken in since is
+ * not of it.
+ */
+export type HistoryVerdict = 'same' | 'compacted' | 'mixed' | Trip;
 
 /** Keeps the newest of the keys that it is told of. */
 export class Newest {
@@ -51,32 +54,75 @@ export class Newest {
   }
 }
 
-/** Compares the store with what was followed. Throws what the store throws. */
+/** Compares the store with what was followed, and with the newest keys of what was `taken` in since. Throws what the store throws. */
 export async function checkHistory(
   store: EtcdStore,
   { anchor, revision }: Followed,
+  taken: readonly Anchor[],
   signal?: AbortSignal,
 ): Promise<HistoryVerdict> {
-  const options = withSignal(signal);
-  const now = await store.get(anchor === undefined ? [] : [anchor.key], options);
-  if (anchor === undefined) return 'same';
-  const facts = [anchor.key, String(anchor.modRevision), anchor.hash, String(revision)];
-  if (now.revision < revision || now.revision < anchor.modRevision) {
-    const reason = `the store went back from revision ${revision} to ${now.revision}`;
-    return { guard: 'regressed', reason, facts };
+  const history = await History.read(store, anchor === undefined ? taken : [anchor, ...taken], signal);
+  const facts = anchor && [anchor.key, String(anchor.modRevision), anchor.hash, String(revision)];
+  if (anchor !== undefined && facts !== undefined) {
+    if (history.revision < revision || history.revision < anchor.modRevision) {
+      const reason = `the store went back from revision ${revision} to ${history.revision}`;
+      return { guard: 'regressed', reason, facts };
+    }
+    const has = await history.has(anchor);
+    if (has === 'compacted') return 'compacted';
+    if (!has) {
+      const reason = `the store has another history: revision ${anchor.modRevision} is not what it was`;
+      return { guard: 'history', reason, facts };
+    }
   }
-  const [current] = now.kvs;
-  // Unmoved since: no revision that may be compacted has to be read.
-  if (current !== undefined && isAnchor(current, anchor)) return 'same';
-  try {
-    const { kvs } = await store.get([anchor.key], { ...options, revision: anchor.modRevision });
-    if (kvs[0] !== undefined && isAnchor(kvs[0], anchor)) return 'same';
-  } catch (error) {
-    if (error instanceof CompactedError) return 'compacted';
-    throw error;
+  // Who had answered before may have been another store.
+  for (const one of taken) if ((await history.has(one)) !== true) return 'mixed';
+  return 'same';
+}
+
+/** What a store tells of some keys at one moment, and of their past. */
+class History {
+  readonly revision: bigint;
+  readonly #store: EtcdStore;
+  readonly #now: ReadonlyMap<ByteString, Kv>;
+  readonly #signal: AbortSignal | undefined;
+
+  private constructor(
+    store: EtcdStore,
+    revision: bigint,
+    kvs: readonly (Kv | undefined)[],
+    signal: AbortSignal | undefined,
+  ) {
+    this.#store = store;
+    this.revision = revision;
+    this.#now = new Map(kvs.flatMap((kv) => (kv === undefined ? [] : [[kv.key, kv]])));
+    this.#signal = signal;
   }
-  const reason = `the store has another history: revision ${anchor.modRevision} is not what it was`;
-  return { guard: 'history', reason, facts };
+
+  static async read(
+    store: EtcdStore,
+    anchors: readonly Anchor[],
+    signal: AbortSignal | undefined,
+  ): Promise<History> {
+    const keys = new Set(anchors.map(({ key }) => key));
+    const { revision, kvs } = await store.get([...keys], withSignal(signal));
+    return new History(store, revision, kvs, signal);
+  }
+
+  async has(anchor: Anchor): Promise<boolean | 'compacted'> {
+    if (this.revision < anchor.modRevision) return false;
+    const current = this.#now.get(anchor.key);
+    // A key never goes back, whatever was compacted; and unmoved since, no revision that may be compacted has to be read.
+    if (current !== undefined && current.modRevision <= anchor.modRevision) return isAnchor(current, anchor);
+    const options = { ...withSignal(this.#signal), revision: anchor.modRevision };
+    try {
+      const { kvs } = await this.#store.get([anchor.key], options);
+      return kvs[0] !== undefined && isAnchor(kvs[0], anchor);
+    } catch (error) {
+      if (error instanceof CompactedError) return 'compacted';
+      throw error;
+    }
+  }
 }
 
 function isAnchor({ modRevision, value }: Kv, anchor: Anchor): boolean {

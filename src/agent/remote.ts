@@ -66,6 +66,10 @@ export class Remote {
   #revision = 0n;
   #epoch = 0;
   #up = false;
+  /** All was listed once. */
+  #isListed = false;
+  /** Something came from the store since the watch was lost, be it up again or not. */
+  #isHeard = false;
   /** Ends the watch, so that all is listed again. */
   #listAgain = new AbortController();
   #restarts = 0;
@@ -187,6 +191,7 @@ export class Remote {
     const revision = await store.snapshot(ranges, load, withSignal(signal));
     this.#identity.note(setting?.value);
     if (this.gone !== undefined) return;
+    this.#isListed = true;
     this.#verifier.listed(newest, this.#head);
     this.#index = index;
     this.#view = this.#newView();
@@ -218,7 +223,7 @@ export class Remote {
    * trips; while it does, nothing that came meanwhile counts. Throws what the store throws.
    */
   async verify(signal?: AbortSignal): Promise<Trip | undefined> {
-    return this.#verifier.verify(this.#up, signal);
+    return this.#verifier.verify(this.#isHeard, signal);
   }
 
   /** Follows for ever; lists again when the store has compacted what was missed. Ends by rejecting. */
@@ -242,6 +247,7 @@ export class Remote {
     try {
       for (;;) {
         this.#listAgain = new AbortController();
+        this.#noteSilence();
         try {
           return await store.watch(
             ranges,
@@ -249,6 +255,7 @@ export class Remote {
             {
               onRevision: (range, revision, events) => this.#onRevision(range, revision, events),
               onProgress: (range, revision) => {
+                this.#isHeard = true;
                 if (range === 0 && revision > this.#head) this.#head = revision;
               },
               onState: (up, reason) => this.#onState(up, reason),
@@ -292,6 +299,8 @@ export class Remote {
   }
 
   #onState(up: boolean, reason?: string): void {
+    if (up) this.#isHeard = true;
+    else this.#noteSilence();
     if (up === this.#up) return;
     this.#up = up;
     if (up) {
@@ -299,14 +308,19 @@ export class Remote {
       this.#verifier.heardAgain();
     } else {
       this.#restarts += 1;
-      // Now, because the next stream may bring something before it is said to be up.
-      this.#verifier.demand(this.#head, false);
       log('warn', 'watch lost', { reason: reason ?? 'unknown' });
     }
     this.#o.onChange();
   }
 
+  /** Whatever is heard next may come from another store, and before the watch is said to be up. */
+  #noteSilence(): void {
+    this.#isHeard = false;
+    this.#verifier.demand(this.#head, false);
+  }
+
   #onRevision(range: number, revision: bigint, events: readonly StoreEvent[]): void {
+    this.#isHeard = true;
     if (range === 0) this.#onMetadata(revision, events);
     else if (range === 1) this.#onSetting(events);
     else for (const event of events) if (event.type === 'put') this.#onBlock(event.kv.key, event.kv.value);
@@ -338,6 +352,8 @@ export class Remote {
   #onSetting(events: readonly StoreEvent[]): void {
     const last = events.at(-1);
     if (last !== undefined) this.#identity.note(last.type === 'put' ? last.kv.value : undefined);
+    // The volume was gone when it was to be listed.
+    if (!this.#isListed && this.gone === undefined) this.#listAgain.abort();
     this.#o.onChange();
   }
 
@@ -364,6 +380,7 @@ export class Remote {
   async advance(
     signal?: AbortSignal,
   ): Promise<{ readonly changed: ReadonlySet<Path> } | { readonly waitMs: number }> {
+    if (!this.#isListed || this.#verifier.isTainted) return { waitMs: Infinity };
     const nowMs = this.#o.clock.monotonicMs();
     const revived = this.#shown.revive(this.#taken, nowMs);
     if (revived.length > 0) this.#touchedAgain(revived);

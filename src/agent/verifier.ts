@@ -12,24 +12,32 @@ type Unverified = Followed & { readonly isListed: boolean };
 export class Verifier {
   readonly #store: EtcdStore;
   /** What came since may be of another history: list again, from what was followed before it. */
-  readonly #onSuspect: (followed: Followed) => void;
+  readonly #onTainted: (followed: Followed) => void;
   #newest = new Newest();
   /** What the store must still have before anything of it counts. */
   #unverified: Unverified | undefined;
   /** How often there was something to verify. */
   #demands = 0;
   #trip: Trip | undefined;
-  /** What was taken in while it tripped may be of another history. */
-  #isSuspect = false;
+  /** Revision that an earlier run followed; 0n: none. */
+  #remembered = 0n;
+  #isTainted = false;
+  /** The newest keys of what was taken in by streams and listings since, each perhaps of another store. */
+  #unproven: Anchor[] = [];
 
-  constructor(store: EtcdStore, onSuspect: (followed: Followed) => void) {
+  constructor(store: EtcdStore, onTainted: (followed: Followed) => void) {
     this.#store = store;
-    this.#onSuspect = onSuspect;
+    this.#onTainted = onTainted;
   }
 
-  /** Whether nothing is left to verify. */
+  /** Whether nothing is left to verify, nor to list. */
   get isDone(): boolean {
-    return this.#unverified === undefined;
+    return this.#unverified === undefined && !this.#isTainted;
+  }
+
+  /** Whether what was taken in may be of another history than the store's: it counts no more until all is listed again. */
+  get isTainted(): boolean {
+    return this.#isTainted;
   }
 
   /** The newest key that was taken in. */
@@ -43,13 +51,19 @@ export class Verifier {
 
   /** An earlier run followed this; what is listed next is compared with it. */
   remember(followed: Followed): void {
+    this.#newest = new Newest(followed.anchor);
+    this.#remembered = followed.revision;
     this.#unverified = { ...followed, isListed: true };
   }
 
-  /** All was listed anew: `newest` is of it, and `before` is the revision that was followed until then (0n: none). */
+  /** All was listed anew: `newest` is of it, and `before` is the revision that this run followed until then (0n: none). */
   listed(newest: Newest, before: bigint): void {
-    if (before > 0n) this.demand(before, true);
+    // Also what was verified since the start: another store may have been listed.
+    const revision = before > 0n ? before : this.#remembered;
+    if (revision > 0n) this.demand(revision, true);
     this.#trip = undefined;
+    this.#isTainted = false;
+    this.#unproven = [];
     this.#newest = newest;
   }
 
@@ -61,40 +75,53 @@ export class Verifier {
   /** What was followed up to `revision` must be found again before anything that the store says counts. */
   demand(revision: bigint, isListed: boolean): void {
     this.#demands += 1;
-    const followed = this.#unverified ?? { anchor: this.#newest.anchor, revision };
-    this.#unverified = { anchor: followed.anchor, revision: followed.revision, isListed };
+    if (this.#unverified !== undefined) this.#setAside();
+    const followed = this.#unverified ?? { anchor: this.#newest.anchor, revision, isListed };
+    this.#unverified = isListed ? { ...followed, isListed } : followed;
+  }
+
+  /** What comes next may come from another store than what was taken in until now. */
+  #setAside(): void {
+    const { anchor } = this;
+    const last = this.#unproven.at(-1);
+    const isKnown = last?.modRevision === anchor?.modRevision && last?.hash === anchor?.hash;
+    if (anchor !== undefined && !isKnown) this.#unproven.push(anchor);
   }
 
   /**
-   * Whether the store has the history that was followed. `isUp`: it is heard of. Returns what trips; while it does, nothing
+   * Whether the store has the history that was followed. `isHeard`: something came from it. Returns what trips; while it does, nothing
    * that came meanwhile counts. Throws what the store throws.
    */
-  async verify(isUp: boolean, signal?: AbortSignal): Promise<Trip | undefined> {
+  async verify(isHeard: boolean, signal?: AbortSignal): Promise<Trip | undefined> {
     // While nothing is heard of the store nothing of it can count, and what is local goes on.
-    if (!isUp && this.#unverified?.isListed === false) return this.#trip;
+    if (!isHeard && this.#unverified?.isListed === false) return this.#trip;
     while (this.#unverified !== undefined && this.#trip === undefined) {
       const followed = this.#unverified;
       const number = this.#demands;
-      const verdict = await checkHistory(this.#store, followed, signal);
+      const verdict = await checkHistory(this.#store, followed, this.#taken(), signal);
       // Another connection since then: who answered is not known.
       if (number !== this.#demands) continue;
       if (typeof verdict !== 'string') {
         this.#trip = verdict;
-        this.#isSuspect = true;
         break;
       }
       this.#unverified = undefined;
+      this.#unproven = [];
       this.#settle(verdict, followed);
     }
     return this.#trip;
   }
 
-  /** What a watch brought of a history that was another one, or cannot be told from this one, is compared as a whole. */
-  #settle(verdict: 'same' | 'compacted', followed: Unverified): void {
-    const isSuspect = this.#isSuspect;
-    this.#isSuspect = false;
-    if (followed.isListed || (verdict === 'same' && !isSuspect)) return;
+  #taken(): Anchor[] {
+    const { anchor } = this;
+    return anchor === undefined ? this.#unproven : [...this.#unproven, anchor];
+  }
+
+  /** What came of another history, or what a watch brought and cannot be told from one, is compared as a whole. */
+  #settle(verdict: 'same' | 'compacted' | 'mixed', followed: Unverified): void {
+    if (verdict === 'same' || (verdict === 'compacted' && followed.isListed)) return;
     this.#newest = new Newest(followed.anchor);
-    this.#onSuspect(followed);
+    this.#isTainted = true;
+    this.#onTainted(followed);
   }
 }

@@ -1,6 +1,7 @@
 /** The remote side on a real etcd: what it believes of contents that this agent pushed itself. */
 
 import { expect } from 'chai';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -9,12 +10,14 @@ import { systemClock } from '../../src/agent/clock.ts';
 import { UnavailableError } from '../../src/agent/error.ts';
 import { nodeFs } from '../../src/agent/fs.ts';
 import { layoutOf } from '../../src/agent/layout.ts';
+import type { WatchHandlers } from '../../src/agent/ports.ts';
 import { Remote } from '../../src/agent/remote.ts';
 import { blockKey } from '../../src/codec/block.ts';
 import { decodeAttr, encodeAttr } from '../../src/codec/attr.ts';
 import { encodeSlices } from '../../src/codec/slice.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { file, TestVolume } from '../support/pushing.ts';
+import { until } from '../support/until.ts';
 
 describe('Remote', () => {
   let server: EtcdServer;
@@ -115,4 +118,64 @@ describe('Remote', () => {
     expect('changed' in advanced ? [...advanced.changed] : []).to.include('h');
     expect(remote.tree.get('h')).to.include({ digest: file('h').digest, mode: 0o600 });
   });
+
+  /** Follows a watch that says what the test says; `work` gets it and whether the list is asked for again. */
+  async function watched(
+    work: (handlers: WatchHandlers, isListedAgain: () => boolean) => Promise<void>,
+  ): Promise<void> {
+    await remote.list();
+    await remote.verify();
+    const { store } = volume;
+    const watch = store.watch.bind(store);
+    const end = new AbortController();
+    let handlers: WatchHandlers | undefined;
+    let watches = 0;
+    store.watch = async (_ranges, _from, given, signal) => {
+      handlers = given;
+      watches += 1;
+      await once(signal, 'abort');
+      throw new UnavailableError('the watch has ended');
+    };
+    const following = remote.follow(end.signal).catch(() => undefined);
+    try {
+      await until('it is followed', () => handlers !== undefined);
+      handlers?.onState(true);
+      expect(await remote.verify()).to.equal(undefined);
+      handlers?.onState(false, 'made up');
+      await work(handlers as WatchHandlers, () => watches > 1);
+    } finally {
+      end.abort();
+      store.watch = watch;
+      await following;
+    }
+  }
+
+  /** One revision more of the volume, as a watch tells of it. */
+  function tell(handlers: WatchHandlers): void {
+    const key = volume.volume.keyOf({ kind: 'counter', name: 'nextInode' });
+    const modRevision = remote.head + 1n;
+    const kv = { key, value: Buffer.from('4711'), modRevision, createRevision: 1n };
+    handlers.onRevision(0, modRevision, [{ type: 'put', kv }]);
+  }
+
+  it('asks for the history as soon as a watch brings something, be it all up or not', () =>
+    watched(async (handlers) => {
+      tell(handlers);
+      const get = volume.store.get.bind(volume.store);
+      volume.store.get = () => Promise.resolve({ revision: remote.head + 100n, kvs: [] });
+      try {
+        expect(await remote.verify()).to.include({ guard: 'history' });
+      } finally {
+        volume.store.get = get;
+      }
+    }));
+
+  it('lists again what came by a watch that ended before the store was known', () =>
+    watched(async (handlers, isListedAgain) => {
+      tell(handlers);
+      handlers.onState(false, 'made up');
+      handlers.onState(true);
+      expect(await remote.verify()).to.equal(undefined);
+      await until('it is listed again', isListedAgain);
+    }));
 });

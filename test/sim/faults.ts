@@ -156,6 +156,8 @@ export class Faults {
         pod.agent?.cutWatch();
         break;
       case 'compact':
+        // Of a compacted history nobody can tell whether it is the one that was followed (docs/guarantees.md).
+        if (this.#stage.isForeign) break;
         this.#note(`compacted at ${etcd.revision}`);
         etcd.compact(etcd.revision);
         break;
