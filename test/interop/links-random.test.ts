@@ -17,7 +17,7 @@ import { recount } from '../support/recount.ts';
 import { shell } from '../support/shell.ts';
 
 const STEPS = Number(process.env['STEPS'] ?? 40);
-const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+const SEED = Number(process.env['SEED'] ?? 1);
 /** Operations of one round, at most; the agent may see them in one look or in several. */
 const ROUND = 4;
 const TOPS = ['d', 'e', 'g'];
