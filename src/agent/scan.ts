@@ -289,15 +289,15 @@ export class Scanner {
       if (read === undefined) continue;
       look.edits.set(path, read);
       const isWritten = slot?.signature.ino === stat.ino && !sameSlotContent(read, slot);
-      if (isWritten && !this.#isInIdle(tree, path, stat)) look.parted.add(path);
+      if (isWritten && !this.#isShared(tree, path, stat)) look.parted.add(path);
     }
     for (const [path, slot] of look.edits) this.#judgeLinkedTop(state, tree, path, slot, look);
   }
 
-  /** Whether the idle tree has this very inode at a path. */
-  #isInIdle(active: TreeName, path: Path, { ino }: FileStat): boolean {
+  /** Whether the other tree has this very inode at a path. */
+  #isShared(tree: TreeName, path: Path, { ino }: FileStat): boolean {
     const { fs, layout } = this.#o;
-    return statInTree(fs, 'look at other tree', layout, otherTree(active), path)?.ino === ino;
+    return statInTree(fs, 'look at other tree', layout, otherTree(tree), path)?.ino === ino;
   }
 
   /** Writes down what superseded inodes hold, so that a later start does not take it for news. */
@@ -380,6 +380,9 @@ export class Scanner {
         this.#reader.settling.forget(`idle:${path}`);
       } else if (current !== undefined && isExpected(current, stat, false)) {
         look.same.add(path);
+      } else if (stat.type === 'file' && this.#isShared(tree, path, stat)) {
+        // What is new in it is found in the active tree, though that may not have been read yet.
+        this.#reader.settling.forget(`idle:${path}`);
       } else {
         this.#judgeIdle(state, tree, path, stat, look);
       }

@@ -2,6 +2,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 
+import type { FsPort } from '../../../src/agent/ports.ts';
 import { asNobody } from '../../support/nobody.ts';
 import {
   fileLine,
@@ -10,6 +11,7 @@ import {
   removeTree,
   ServedDirectory,
   temporaryDirectory,
+  unflushedFs,
   type Findings,
 } from '../../support/served-directory.ts';
 import { nextTick } from '../../support/tick.ts';
@@ -442,6 +444,36 @@ describe('a look', () => {
       const third = await served.look(new Set());
       expect([...third.edits.keys()].sort()).to.deep.equal(['conf.d/a.conf', 'conf.d/sub/deep']);
     }));
+
+  it('finds no late edit in a file that is being written through a flip and changes whenever it is read', async () => {
+    let active = '';
+    const port: FsPort = {
+      ...unflushedFs,
+      openRead(label, at) {
+        const fd = unflushedFs.openRead(label, at);
+        if (at === `${active}/conf.d/log`) fs.appendFileSync(at, 'line\n');
+        return fd;
+      },
+    };
+    const served = await ServedDirectory.open({ fs: port });
+    try {
+      served.publish(VIEW);
+      served.catchUp();
+      fs.writeFileSync(served.at('conf.d/log'), 'line\n');
+      await served.look();
+      served.publish({ ...VIEW, 'top.conf': file('two\n') });
+      active = fs.realpathSync(`${served.root}/..data`);
+      const losers: string[] = [];
+      for (let ms = 0; ms < 12_000; ms += 500) {
+        fs.appendFileSync(served.at('conf.d/log'), 'line\n');
+        served.clock.pass(500);
+        losers.push(...(await served.look()).losers.map(({ path }) => path));
+      }
+      expect(losers).to.deep.equal([]);
+    } finally {
+      await served.remove();
+    }
+  });
 
   it('sees a tree move in one look, whatever is in it', () =>
     serve(async (served) => {
