@@ -1,6 +1,7 @@
 /** The part of a look that reads the kept inodes: what was written to files after they had been replaced. */
 
 import type { ByteString } from '../codec/kv.ts';
+import type { Path } from '../reconcile/entry.ts';
 import { KeepTime } from './keep-time.ts';
 import { otherTree } from './layout.ts';
 import type { LedgerState } from './ledger-state.ts';
@@ -47,11 +48,14 @@ export class KeptScanner {
         continue;
       }
       if (atTop.has(stat.ino)) continue;
-      if (
-        isPublished(this.#o, state, record.path, stat.ino, look) ||
-        (wasKnown(record, stat) && this.#isKnownElsewhere(state, name, stat, look))
-      ) {
-        // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again.
+      const isFromHere = wasKnown(record, stat);
+      if (isPublished(this.#o, state, record.path, stat.ino, look)) {
+        // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again. But if somebody
+        // gave it this name and nobody had seen that yet, the other one may be about to end.
+        if (isFromHere || isOld || this.#isAt(state, record.path, stat)) look.kept.set(name, null);
+        continue;
+      }
+      if (isFromHere && this.#isKnownElsewhere(state, name, stat, look)) {
         look.kept.set(name, null);
         continue;
       }
@@ -78,6 +82,11 @@ export class KeptScanner {
       look.kept.delete(name);
       look.found.kept.set(name, slot);
     }
+  }
+
+  #isAt({ active }: LedgerState, path: Path, { ino }: FileStat): boolean {
+    const { fs, layout } = this.#o;
+    return active !== undefined && statInTree(fs, 'look at moved', layout, active, path)?.ino === ino;
   }
 
   /** Whether what is in a kept inode is what it was published with at another path, to which it had been moved. */

@@ -413,9 +413,11 @@ export class Scanner {
     // A name that neither tree had was given to it by somebody who wants it there.
     const isNewName = expected === undefined && current === undefined;
     if (stat !== undefined && !isNewName && this.#replaced.isSuperseded(stat)) return;
-    // An inode that was moved: edits of it are seen where it is shown.
-    if (slot?.type === 'file' && !isNewName && isPublished(this.#o, state, path, slot.signature.ino, look))
-      return;
+    // An inode that was moved in the published tree: edits of it are seen where it is shown. One that was moved in this tree is
+    // an edit of its new path, as the end of its old name is one of that.
+    if (slot?.type === 'file' && !isNewName && !this.#isMovedHere(state, tree, path, slot)) {
+      if (isPublished(this.#o, state, path, slot.signature.ino, look)) return;
+    }
     // The edit counts as one of the published version when the idle tree held that very content.
     // What somebody has put there in the published tree meanwhile is newer.
     const isCurrent = sameSlotContent(expected, current) && !look.edits.has(path);
@@ -428,6 +430,20 @@ export class Scanner {
     } else return;
     look.idle.delete(path);
     look.found.idle.set(path, slot);
+  }
+
+  /** Whether somebody has moved an inode of the idle tree to a path from another one. */
+  #isMovedHere(state: LedgerState, tree: TreeName, path: Path, { signature: { ino } }: Slot): boolean {
+    const { fs, layout } = this.#o;
+    if (state.idleAt(path)?.signature.ino === ino) return false;
+    return state.slots
+      .namesOf(ino)
+      .some(
+        (other) =>
+          other !== path &&
+          state.idleAt(other)?.signature.ino === ino &&
+          statInTree(fs, 'look at other name', layout, tree, other)?.ino !== ino,
+      );
   }
 }
 

@@ -385,4 +385,36 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
     expect(stage.mount.text('d/file')).to.include('mount d/file.new');
   });
+
+  it('a file that was moved in the old tree right before two flips is kept', async () => {
+    const { pod } = stage.addPod();
+    for (const dir of ['d', 'g']) stage.mount.mkdir(dir);
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    // No hint tells of it.
+    const shell = new DiskSite('shell', pod.fs, idle, () => undefined);
+    new RecordedSite(shell, stage.history, stage.trace).rename('d/file', 'g/file');
+    write(stage.remote, 'g/file');
+    await stage.pass(1_000);
+    write(stage.remote, 'g/other');
+    await expectAgreement(stage);
+    expect(stage.mount.text('g/file')).to.include('mount');
+  });
+
+  it('a file that was moved over another one in the old tree is kept', async () => {
+    const { pod } = stage.addPod();
+    for (const dir of ['d', 'g']) stage.mount.mkdir(dir);
+    for (const path of ['d/file', 'g/file']) write(stage.remote, path);
+    pod.start();
+    await stage.pass(3_000);
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    const shell = new DiskSite('shell', pod.fs, idle, () => undefined);
+    new RecordedSite(shell, stage.history, stage.trace).rename('d/file', 'g/file');
+    await expectAgreement(stage);
+    expect(stage.mount.text('g/file')).to.include('d/file');
+  });
 });
