@@ -22,7 +22,7 @@ interface Needs {
 export class Commits implements Validator {
   readonly #needs: Needs;
   /** Of blocks. */
-  readonly #known = new Set<ByteString>();
+  readonly #known = new Map<ByteString, string>();
   readonly #counts = new Map<ByteString, bigint>();
   /** Who made an inode that has no name yet, or one in a directory that has none itself: then that one. */
   readonly #unnamed = new Map<bigint, { readonly by: string; readonly parent?: bigint }>();
@@ -58,9 +58,12 @@ export class Commits implements Validator {
     }
     for (const { event, key } of keys) {
       if (key.startsWith(prefix)) continue;
-      if (event.type === 'put' && this.#known.has(key))
+      if (event.type === 'delete') continue;
+      // A transaction whose outcome is unknown is sent again: that may write the same once more.
+      const content = `${by} ${Buffer.from(event.kv.value).toString('base64')}`;
+      if ((this.#known.get(key) ?? content) !== content)
         fail('G3', `${revision} by ${by} writes block ${key} again`);
-      this.#known.add(key);
+      this.#known.set(key, content);
     }
     for (const owner of owners()) {
       const torn = whyTorn(owner, (path) => mount.text(path));
