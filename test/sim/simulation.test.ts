@@ -3,18 +3,39 @@
 import { expect } from 'chai';
 import { simulate, type Outcome, type Profile } from './simulation.ts';
 
-/** Without a number of seeds: as many as fit, up to a number. In CI more than for somebody who waits. */
-const BUDGET_MS = (process.env['CI'] ?? '') === '' ? 20_000 : 150_000;
-const SEEDS = 150;
-const FIRST_SEED = 1;
+interface Share {
+  readonly profile: Profile;
+  readonly first: number;
+  readonly seeds: number;
+  /** It ends after this long, whatever is left of its seeds; milliseconds. */
+  readonly budgetMs: number;
+}
+
+/** Without a seed, a number of seeds or a profile: as many as fit, up to a number. In CI more than for somebody who waits. */
+const LENGTH = (process.env['CI'] ?? '') === '' ? 1 : 7;
+const SHARES: readonly Share[] = [
+  { profile: 'calm', first: 1, seeds: 150, budgetMs: 15_000 * LENGTH },
+  { profile: 'stores', first: 1, seeds: 60, budgetMs: 4_000 * LENGTH },
+  { profile: 'rough', first: 100, seeds: 40, budgetMs: 4_000 * LENGTH },
+];
 
 function given(name: string): number | undefined {
   const text = process.env[name];
   return text === undefined || text === '' ? undefined : Number(text);
 }
 
+function shares(): readonly Share[] {
+  const profile = (process.env['PROFILE'] ?? '') as Profile | '';
+  const [first, seeds] = [given('SEED'), given('SEEDS')];
+  if (profile === '' && first === undefined && seeds === undefined) return SHARES;
+  const count = seeds ?? (first === undefined ? 150 : 1);
+  return [
+    { profile: profile === '' ? 'calm' : profile, first: first ?? 1, seeds: count, budgetMs: Infinity },
+  ];
+}
+
 /** What a person needs to find out what went wrong. */
-function report({ seed, failures, trace }: Outcome): string {
+function report(profile: Profile, { seed, failures, trace }: Outcome): string {
   const words = failures.flatMap(({ what }) => [
     ...(what.match(/#\d+\b/g) ?? []),
     ...(what.match(/\b[a-g]\/\S+/g) ?? []),
@@ -25,8 +46,6 @@ function report({ seed, failures, trace }: Outcome): string {
     process.env['TRACE'] === undefined ? trace.about(words) : trace.lines.join('\n'),
   ].join('\n');
 }
-
-const profile = (process.env['PROFILE'] ?? 'calm') as Profile;
 
 describe('the simulation', function () {
   this.timeout(0);
@@ -39,26 +58,23 @@ describe('the simulation', function () {
     }
   });
 
-  it('finds nothing wrong', async () => {
-    const startMs = performance.now();
-    const first = given('SEED') ?? FIRST_SEED;
-    const isGiven = given('SEEDS') !== undefined || given('SEED') !== undefined;
-    const seeds = given('SEEDS') ?? (isGiven ? 1 : SEEDS);
-    const isOver = (done: number): boolean =>
-      done >= seeds || (!isGiven && performance.now() - startMs > BUDGET_MS);
-    const failed: Outcome[] = [];
-    let done = 0;
-    let steps = 0;
-    for (; !isOver(done); done += 1) {
-      const outcome = await simulate(first + done, profile);
-      steps += outcome.steps;
-      if (outcome.failures.length > 0) failed.push(outcome);
-    }
-    const seconds = (performance.now() - startMs) / 1000;
-    console.log(
-      `      ${done} seeds from ${first}, ${(done / seconds).toFixed(2)} seeds/s, ${Math.round(steps / seconds)} steps/s`,
-    );
-    for (const outcome of failed) console.log(report(outcome));
-    expect(failed.map(({ seed }) => seed)).to.deep.equal([]);
-  });
+  for (const { profile, first, seeds, budgetMs } of shares()) {
+    it(`finds nothing wrong: ${profile}`, async () => {
+      const startMs = performance.now();
+      const failed: Outcome[] = [];
+      let done = 0;
+      let steps = 0;
+      for (; done < seeds && performance.now() - startMs < budgetMs; done += 1) {
+        const outcome = await simulate(first + done, profile);
+        steps += outcome.steps;
+        if (outcome.failures.length > 0) failed.push(outcome);
+      }
+      const seconds = (performance.now() - startMs) / 1000;
+      console.log(
+        `      ${done} seeds from ${first}, ${(done / seconds).toFixed(2)} seeds/s, ${Math.round(steps / seconds)} steps/s`,
+      );
+      for (const outcome of failed) console.log(report(profile, outcome));
+      expect(failed.map(({ seed }) => seed)).to.deep.equal([]);
+    });
+  }
 });
