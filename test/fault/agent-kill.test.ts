@@ -20,6 +20,7 @@ import { Agent, plainTree, publishedTree, runCommand, startAgent, untilSame } fr
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { Juicefs } from '../support/juicefs.ts';
 import { recount } from '../support/recount.ts';
+import { seedOrDefault } from '../support/seed.ts';
 import { openStore } from '../support/store.ts';
 import { until } from '../support/until.ts';
 
@@ -112,7 +113,7 @@ class Editor {
 }
 
 describe('an agent that is killed again and again', () => {
-  const seed = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
+  const seed = seedOrDefault();
   let folder: string;
   let etcd: EtcdServer;
 

@@ -14,7 +14,7 @@ import { directory, file, TestVolume } from '../support/pushing.ts';
 import { Random } from '../support/random.ts';
 import { watchOptions } from '../support/run-options.ts';
 import { conflictCopies, contentInVolume, RunningAgent } from '../support/running.ts';
-import { givenSeed } from '../support/seed.ts';
+import { seedOrDefault } from '../support/seed.ts';
 import { storeRevision } from '../support/stillness.ts';
 import { until } from '../support/until.ts';
 
@@ -69,7 +69,7 @@ function held(dir: string): Held {
 }
 
 describe('an hour without etcd', function () {
-  const seed = givenSeed() ?? Date.now() % 1_000_000;
+  const seed = seedOrDefault();
   const own = ownEtcd('hour-');
 
   it(`with edits all the time: nothing grows, and each file is pushed once (SEED=${seed})`, async () => {

@@ -27,7 +27,7 @@ import { Juicefs, type Mount } from '../support/juicefs.ts';
 import { volumeRevision } from '../support/stillness.ts';
 import { openStore } from '../support/store.ts';
 import { Random } from '../support/random.ts';
-import { givenSeed } from '../support/seed.ts';
+import { seedOrDefault } from '../support/seed.ts';
 import { needFuse } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
@@ -191,7 +191,7 @@ if (SECONDS > 0) describe('races of five agents and a mount', declareRace);
 
 function declareRace(this: Mocha.Suite): void {
   this.timeout(2 * SECONDS * 1000 + 3 * REST_MS);
-  const seed = givenSeed() ?? Date.now() % 1_000_000;
+  const seed = seedOrDefault();
   let folder: string;
   let etcd: EtcdServer;
   let mount: Mount;

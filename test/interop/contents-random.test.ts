@@ -22,10 +22,11 @@ import { startAgent, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, type Mount } from '../support/juicefs.ts';
 import { Random } from '../support/random.ts';
+import { seedOrDefault } from '../support/seed.ts';
 import { needFuse } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
-const SEED = Number(process.env['SEED'] ?? 1);
+const SEED = seedOrDefault();
 const ROUNDS = Number(process.env['ROUNDS'] ?? 12);
 
 const KIB = 1024;

@@ -13,11 +13,12 @@ import { Juicefs } from '../support/juicefs.ts';
 import { linkedPlain, linkedPublished } from '../support/linked-tree.ts';
 import { TestVolume } from '../support/pushing.ts';
 import { Random } from '../support/random.ts';
+import { seedOrDefault } from '../support/seed.ts';
 import { recount } from '../support/recount.ts';
 import { shell } from '../support/shell.ts';
 
 const STEPS = Number(process.env['STEPS'] ?? 40);
-const SEED = Number(process.env['SEED'] ?? 1);
+const SEED = seedOrDefault();
 /** Operations of one round, at most; the agent may see them in one look or in several. */
 const ROUND = 4;
 const TOPS = ['d', 'e', 'g'];
