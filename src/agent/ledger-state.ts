@@ -11,6 +11,8 @@ import type { Claimed } from './push-debris.ts';
 import { ReplacedInodes } from './replaced-inodes.ts';
 import { SlotTree, type Slot } from './slot.ts';
 
+type ReplacedRecord = Extract<LedgerRecord, { t: 'replaced' }>;
+
 /** How much is remembered of what was agreed on before; forgetting it makes a conflict copy too many. */
 const AGREED_PATHS = 10_000;
 const AGREED_DIGESTS = 8;
@@ -21,8 +23,6 @@ const ACCEPTED_TRIPS = 1_000;
  * What looks have found in the idle tree and among the kept inodes, for as long as it is not on disk what becomes of it. It
  * is in no line of the log, which says what was there before: the next start finds it again.
  */
-type ReplacedRecord = Extract<LedgerRecord, { t: 'replaced' }>;
-
 interface Finds {
   readonly idle: Map<Path, Slot | undefined>;
   /** By name in `kept`. */

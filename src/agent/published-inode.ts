@@ -7,9 +7,21 @@ import type { ScannerOptions } from './scan-reader.ts';
 import type { Slot } from './slot.ts';
 import { statInTree } from './tree-stat.ts';
 
+type Options = Pick<ScannerOptions, 'fs' | 'layout'>;
+
+/** Whether an inode stands at a path of the active tree. */
+export function isPublishedAt(
+  { fs, layout }: Options,
+  { active }: LedgerState,
+  path: Path,
+  ino: bigint,
+): boolean {
+  return active !== undefined && statInTree(fs, 'look at moved', layout, active, path)?.ino === ino;
+}
+
 /** Whether an inode is in the active tree, most likely at `path`; `look` knows what is new there. */
 export function isPublished(
-  { fs, layout }: Pick<ScannerOptions, 'fs' | 'layout'>,
+  options: Options,
   state: LedgerState,
   path: Path,
   ino: bigint,
@@ -17,8 +29,7 @@ export function isPublished(
 ): boolean {
   const isIt = (slot: Slot | undefined): boolean => slot?.type === 'file' && slot.signature.ino === ino;
   // The number of an inode that has just gone may have been given out anew.
-  const isThere = (other: Path): boolean =>
-    state.active !== undefined && statInTree(fs, 'look at moved', layout, state.active, other)?.ino === ino;
+  const isThere = (other: Path): boolean => isPublishedAt(options, state, other, ino);
   if (isIt(state.slots.get(path)) && !look.edits.has(path) && isThere(path)) return true;
   for (const [other, slot] of look.edits) if (isIt(slot) && isThere(other)) return true;
   for (const [other, slot] of state.slots.entries())

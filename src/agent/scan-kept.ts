@@ -1,13 +1,12 @@
 /** The part of a look that reads the kept inodes: what was written to files after they had been replaced. */
 
 import type { ByteString } from '../codec/kv.ts';
-import type { Path } from '../reconcile/entry.ts';
 import { KeepTime } from './keep-time.ts';
 import { otherTree } from './layout.ts';
 import type { LedgerState } from './ledger-state.ts';
 import type { Look } from './look.ts';
 import type { FileStat, FsPort } from './ports.ts';
-import { isPublished } from './published-inode.ts';
+import { isPublished, isPublishedAt } from './published-inode.ts';
 import { wasKnown, type Replaced } from './replaced.ts';
 import type { ScanReader, ScannerOptions } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
@@ -52,7 +51,8 @@ export class KeptScanner {
       if (isPublished(this.#o, state, record.path, stat.ino, look)) {
         // Edits of it are seen in the tree, if only under another name; when it leaves that, it is kept again. But if somebody
         // gave it this name and nobody had seen that yet, the other one may be about to end.
-        if (isFromHere || isOld || this.#isAt(state, record.path, stat)) look.kept.set(name, null);
+        if (isFromHere || isOld || isPublishedAt(this.#o, state, record.path, stat.ino))
+          look.kept.set(name, null);
         continue;
       }
       if (isFromHere && this.#isKnownElsewhere(state, name, stat, look)) {
@@ -82,11 +82,6 @@ export class KeptScanner {
       look.kept.delete(name);
       look.found.kept.set(name, slot);
     }
-  }
-
-  #isAt({ active }: LedgerState, path: Path, { ino }: FileStat): boolean {
-    const { fs, layout } = this.#o;
-    return active !== undefined && statInTree(fs, 'look at moved', layout, active, path)?.ino === ino;
   }
 
   /** Whether what is in a kept inode is what it was published with at another path, to which it had been moved. */

@@ -2,6 +2,7 @@
 
 import { expect } from 'chai';
 import { RecordedSite } from './history.ts';
+import type { Pod } from './pod.ts';
 import { DiskSite } from './site.ts';
 import { Stage } from './stage.ts';
 
@@ -28,6 +29,16 @@ describe('what the simulation has found', () => {
     stage = await Stage.open(1);
   });
   afterEach(() => stage.end());
+
+  /** Somebody in the tree that was replaced. Whether hints tell of what is done there is up to the kernel. */
+  function oldTree(pod: Pod, isHinted: boolean): RecordedSite {
+    const active = pod.fs.readlink('test', pod.layout.data);
+    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
+    const site = new DiskSite('shell', pod.fs, idle, (path) => {
+      if (isHinted) pod.changed(path);
+    });
+    return new RecordedSite(site, stage.history, stage.trace);
+  }
 
   it('a file that comes to a name whose old file was removed here, unseen by the volume, stays', async () => {
     const { pod, local } = stage.addPod();
@@ -91,13 +102,7 @@ describe('what the simulation has found', () => {
     file.write(stage.history.line('pod', 'd/file'), 0);
     file.close();
     await stage.pass(600);
-    const active = pod.fs.readlink('test', pod.layout.data);
-    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
-    const shell = new RecordedSite(
-      new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path)),
-      stage.history,
-      stage.trace,
-    );
+    const shell = oldTree(pod, true);
     shell.unlink('d/file');
     write(shell, 'd/file');
     await stage.pass(2_000);
@@ -212,10 +217,7 @@ describe('what the simulation has found', () => {
     await stage.pass(3_000);
     stage.mount.rmdir('d/in');
     await stage.pass(600);
-    const active = pod.fs.readlink('test', pod.layout.data);
-    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
-    const site = new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path));
-    write(new RecordedSite(site, stage.history, stage.trace), 'd/in/new');
+    write(oldTree(pod, true), 'd/in/new');
     await stage.pass(100);
     // The tree is shown again before the file has settled, and once more after it.
     write(stage.remote, 'd/other');
@@ -230,10 +232,7 @@ describe('what the simulation has found', () => {
     stage.mount.mkdir('d');
     pod.start();
     await stage.pass(3_000);
-    const active = pod.fs.readlink('test', pod.layout.data);
-    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
-    const site = new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path));
-    write(new RecordedSite(site, stage.history, stage.trace), 'd/new');
+    write(oldTree(pod, true), 'd/new');
     write(local, 'd/new');
     await expectAgreement(stage);
     expect(stage.mount.text('d/new')).to.include('pod');
@@ -270,9 +269,7 @@ describe('what the simulation has found', () => {
     write(stage.remote, 'd/other');
     await stage.pass(600);
     const active = pod.fs.readlink('test', pod.layout.data);
-    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
-    const site = new DiskSite('shell', pod.fs, idle, (path) => pod.changed(path));
-    write(new RecordedSite(site, stage.history, stage.trace), 'd/new');
+    write(oldTree(pod, true), 'd/new');
     await stage.pass(700);
     expect(pod.fs.readlink('test', pod.layout.data)).to.equal(active);
     write(local, 'd/new');
@@ -342,11 +339,7 @@ describe('what the simulation has found', () => {
     write(stage.remote, 'd/file');
     pod.start();
     await stage.pass(3_000);
-    const active = pod.fs.readlink('test', pod.layout.data);
-    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
-    // No hint tells of it.
-    const shell = new DiskSite('shell', pod.fs, idle, () => undefined);
-    new RecordedSite(shell, stage.history, stage.trace).rename('d/file', 'g/file');
+    oldTree(pod, false).rename('d/file', 'g/file');
     write(stage.remote, 'g/file');
     await stage.pass(1_000);
     await expectAgreement(stage);
@@ -392,11 +385,7 @@ describe('what the simulation has found', () => {
     write(stage.remote, 'd/file');
     pod.start();
     await stage.pass(3_000);
-    const active = pod.fs.readlink('test', pod.layout.data);
-    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
-    // No hint tells of it.
-    const shell = new DiskSite('shell', pod.fs, idle, () => undefined);
-    new RecordedSite(shell, stage.history, stage.trace).rename('d/file', 'g/file');
+    oldTree(pod, false).rename('d/file', 'g/file');
     write(stage.remote, 'g/file');
     await stage.pass(1_000);
     write(stage.remote, 'g/other');
@@ -410,10 +399,7 @@ describe('what the simulation has found', () => {
     for (const path of ['d/file', 'g/file']) write(stage.remote, path);
     pod.start();
     await stage.pass(3_000);
-    const active = pod.fs.readlink('test', pod.layout.data);
-    const idle = pod.layout.tree(active === '..a' ? 'b' : 'a');
-    const shell = new DiskSite('shell', pod.fs, idle, () => undefined);
-    new RecordedSite(shell, stage.history, stage.trace).rename('d/file', 'g/file');
+    oldTree(pod, false).rename('d/file', 'g/file');
     await expectAgreement(stage);
     expect(stage.mount.text('g/file')).to.include('d/file');
   });
