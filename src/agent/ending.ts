@@ -2,9 +2,9 @@
 
 import { escapeBytes } from '../codec/bytes.ts';
 import type { Agent } from './agent.ts';
-import type { Guards } from './guards.ts';
-import type { Ledger } from './ledger.ts';
-import type { Connection } from './outbox.ts';
+import type { Guards } from './guard/guards.ts';
+import type { Ledger } from './state/ledger.ts';
+import type { Connection } from './push/outbox.ts';
 import type { RunResult } from './run-options.ts';
 import { problemsOf } from './status-writer.ts';
 

@@ -3,8 +3,8 @@
 import { hostname } from 'node:os';
 
 import { CONFLICT_POLICIES } from '../reconcile/conflict.ts';
-import { ConfigError } from './error.ts';
-import { EDITOR_DROPPINGS } from './filter.ts';
+import { ConfigError } from './base/error.ts';
+import { EDITOR_DROPPINGS } from './disk/filter.ts';
 
 export interface OptionSpec {
   /** The flag without its dashes. */

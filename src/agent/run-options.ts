@@ -2,8 +2,8 @@
 
 import type { MetaAddress } from '../codec/url.ts';
 import type { ConflictPolicy } from '../reconcile/conflict.ts';
-import type { SpecialFiles } from './abilities.ts';
-import type { DataOptions } from './open-blocks.ts';
+import type { SpecialFiles } from './disk/abilities.ts';
+import type { DataOptions } from './volume/open-blocks.ts';
 
 /** What the command line says. */
 export interface RunOptions {

@@ -2,28 +2,35 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
-import { findAbilities, type Abilities } from './abilities.ts';
+import { findAbilities, type Abilities } from './disk/abilities.ts';
 import { Agent } from './agent.ts';
 import { onceDone, stopped, timedOut, type EndFacts } from './ending.ts';
-import { AgentError, codeOf, CompactedError, ConfigError, UnavailableError, VolumeError } from './error.ts';
-import { createFilter, isReservedTop } from './filter.ts';
-import { noteFilter } from './filter-change.ts';
-import { pathFromText } from './fs.ts';
-import { acceptTrip, Guards, isTripId } from './guards.ts';
-import { Hints } from './hints.ts';
-import { layoutOf, type Layout } from './layout.ts';
-import type { Ledger } from './ledger.ts';
-import type { LedgerState } from './ledger-state.ts';
-import { log } from './log.ts';
-import type { Connection } from './outbox.ts';
-import type { Clock, EtcdStore, Ports } from './ports.ts';
-import { openState, type OpenState } from './recover.ts';
-import { Remote } from './remote.ts';
-import { identityOf, whyReplaced, type Identity } from './restore.ts';
+import {
+  AgentError,
+  codeOf,
+  CompactedError,
+  ConfigError,
+  UnavailableError,
+  VolumeError,
+} from './base/error.ts';
+import { createFilter, isReservedTop } from './disk/filter.ts';
+import { noteFilter } from './start/filter-change.ts';
+import { pathFromText } from './disk/fs.ts';
+import { acceptTrip, Guards, isTripId } from './guard/guards.ts';
+import { Hints } from './look/hints.ts';
+import { layoutOf, type Layout } from './disk/layout.ts';
+import type { Ledger } from './state/ledger.ts';
+import type { LedgerState } from './state/ledger-state.ts';
+import { log } from './base/log.ts';
+import type { Connection } from './push/outbox.ts';
+import type { Clock, EtcdStore, Ports } from './base/ports.ts';
+import { openState, type OpenState } from './start/recover.ts';
+import { Remote } from './follow/remote.ts';
+import { identityOf, whyReplaced, type Identity } from './start/restore.ts';
 import { StatusWriter } from './status-writer.ts';
-import { BeginAnew, StoreGuards } from './store-guards.ts';
+import { BeginAnew, StoreGuards } from './guard/store-guards.ts';
 import type { RunOptions, RunResult } from './run-options.ts';
-import { openVolume, type Volume } from './volume.ts';
+import { openVolume, type Volume } from './volume/volume.ts';
 
 /** Pause before the store is asked again, doubled up to the longest; milliseconds. */
 const CONNECT_PAUSE_MS = 100;

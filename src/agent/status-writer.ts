@@ -2,13 +2,13 @@
 
 import { escapeBytes } from '../codec/bytes.ts';
 import type { Agent } from './agent.ts';
-import { codeOf } from './error.ts';
-import type { Guards } from './guards.ts';
-import type { Layout } from './layout.ts';
-import type { Ledger } from './ledger.ts';
-import { log } from './log.ts';
-import type { Connection } from './outbox.ts';
-import type { Clock, FsPort } from './ports.ts';
+import { codeOf } from './base/error.ts';
+import type { Guards } from './guard/guards.ts';
+import type { Layout } from './disk/layout.ts';
+import type { Ledger } from './state/ledger.ts';
+import { log } from './base/log.ts';
+import type { Connection } from './push/outbox.ts';
+import type { Clock, FsPort } from './base/ports.ts';
 import { describeProblems, writeStatus, type Status } from './status.ts';
 
 /** Least time between two status files; milliseconds. */

@@ -2,11 +2,11 @@
 
 import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
-import { isMissing } from './error.ts';
-import type { Tripped } from './guards.ts';
-import type { Layout } from './layout.ts';
-import { readAll } from './read-all.ts';
-import type { FsPort } from './ports.ts';
+import { isMissing } from './base/error.ts';
+import type { Tripped } from './guard/guards.ts';
+import type { Layout } from './disk/layout.ts';
+import { readAll } from './base/read-all.ts';
+import type { FsPort } from './base/ports.ts';
 
 /** Paths are escaped text. Revisions are decimal strings. */
 export interface Status {

@@ -3,13 +3,13 @@
 import { readFileSync } from 'node:fs';
 
 import type { ByteString } from '../codec/kv.ts';
-import { systemClock } from './clock.ts';
-import { DirectoryWatch } from './directory-watch.ts';
-import { etcdStore } from './etcd.ts';
-import { nodeFs } from './fs.ts';
-import { ChokidarWatch } from './local-watch.ts';
-import { acquireLock } from './lock.ts';
-import type { Ports, WatchPort } from './ports.ts';
+import { systemClock } from './base/clock.ts';
+import { DirectoryWatch } from './disk/directory-watch.ts';
+import { etcdStore } from './etcd/etcd.ts';
+import { nodeFs } from './disk/fs.ts';
+import { ChokidarWatch } from './disk/local-watch.ts';
+import { acquireLock } from './start/lock.ts';
+import type { Ports, WatchPort } from './base/ports.ts';
 
 /** What hints at changes of DIR. */
 export const WATCHERS = ['directories', 'chokidar', 'none'] as const;

@@ -3,9 +3,9 @@
 import type { Change } from '../reconcile/change.ts';
 import type { Path } from '../reconcile/entry.ts';
 import { ancestorsOf } from '../reconcile/push-change.ts';
-import type { Ledger } from './ledger.ts';
-import { log } from './log.ts';
-import type { Remote } from './remote.ts';
+import type { Ledger } from './state/ledger.ts';
+import { log } from './base/log.ts';
+import type { Remote } from './follow/remote.ts';
 
 interface Options {
   readonly ledger: Ledger;

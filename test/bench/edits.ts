@@ -3,10 +3,10 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as delay } from 'node:timers/promises';
-import { systemClock } from '../../src/agent/clock.ts';
-import type { ReadContent } from '../../src/agent/content.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
-import { Pusher } from '../../src/agent/push.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import type { ReadContent } from '../../src/agent/push/content.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
+import { Pusher } from '../../src/agent/push/push.ts';
 import { ROOT_INO } from '../../src/codec/key.ts';
 import type { Entry } from '../../src/reconcile/entry.ts';
 import { contentOf, file, type TestVolume } from '../support/pushing.ts';

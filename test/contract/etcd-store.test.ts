@@ -1,8 +1,8 @@
 /** The store on a real etcd and the one in memory keep the same contract. */
 
 import { Etcd3 } from 'etcd3';
-import { systemClock } from '../../src/agent/clock.ts';
-import { etcdStore } from '../../src/agent/etcd.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { etcdStore } from '../../src/agent/etcd/etcd.ts';
 import { startEtcd } from '../support/etcd.ts';
 import { MemoryEtcd } from '../support/memory-etcd.ts';
 import { MemoryStore } from '../support/memory-store.ts';

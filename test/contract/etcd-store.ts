@@ -1,8 +1,8 @@
 /** What every `EtcdStore` does: run on the real one, and on any fake that wants to stand in for it. */
 
 import { expect } from 'chai';
-import { AgentError } from '../../src/agent/error.ts';
-import type { CommitResult, LeaseStore } from '../../src/agent/ports.ts';
+import { AgentError } from '../../src/agent/base/error.ts';
+import type { CommitResult, LeaseStore } from '../../src/agent/base/ports.ts';
 import type { Compare, KeyRange, Kv, StoreOp } from '../../src/codec/kv.ts';
 import { followWatch } from '../support/watch-recorder.ts';
 

@@ -3,7 +3,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { nodeFs } from '../../src/agent/fs.ts';
+import { nodeFs } from '../../src/agent/disk/fs.ts';
 import { MemoryFs } from '../support/memory-fs.ts';
 import { describeFs } from './fs.ts';
 

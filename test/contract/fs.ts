@@ -1,8 +1,8 @@
 /** What every `FsPort` does: run on the real one, and on any fake that wants to stand in for it. */
 
 import { expect } from 'chai';
-import { codeOf } from '../../src/agent/error.ts';
-import type { FileStat, FsPort } from '../../src/agent/ports.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
+import type { FileStat, FsPort } from '../../src/agent/base/ports.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import { until } from '../support/until.ts';
 

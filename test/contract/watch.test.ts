@@ -1,7 +1,7 @@
 /** The watches that the agent can use, against one contract. */
 
-import { DirectoryWatch } from '../../src/agent/directory-watch.ts';
-import { ChokidarWatch } from '../../src/agent/local-watch.ts';
+import { DirectoryWatch } from '../../src/agent/disk/directory-watch.ts';
+import { ChokidarWatch } from '../../src/agent/disk/local-watch.ts';
 import { describeWatch } from './watch.ts';
 
 describe('a watch on each directory', () =>

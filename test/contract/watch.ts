@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { expect } from 'chai';
-import type { WatchPort } from '../../src/agent/ports.ts';
+import type { WatchPort } from '../../src/agent/base/ports.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import { raw } from '../support/tree-on-disk.ts';
 import { until } from '../support/until.ts';

@@ -18,7 +18,7 @@ import { join } from 'node:path';
 import { blockKey } from '../../src/codec/block.ts';
 import { encodeKey, ROOT_INO } from '../../src/codec/key.ts';
 import type { StoreEvent, StoreOp } from '../../src/codec/kv.ts';
-import { uuidKey } from '../../src/agent/open-blocks.ts';
+import { uuidKey } from '../../src/agent/volume/open-blocks.ts';
 import { type Agent, publishedTree, runCommand, startAgent, type CommandResult } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { make, put, putAttr, putChunk, putDentry } from '../support/meta.ts';

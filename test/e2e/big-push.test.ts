@@ -13,11 +13,11 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { systemClock } from '../../src/agent/clock.ts';
-import { nodeFs } from '../../src/agent/fs.ts';
-import { layoutOf } from '../../src/agent/layout.ts';
-import { Ledger } from '../../src/agent/ledger.ts';
-import { Pusher } from '../../src/agent/push.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { nodeFs } from '../../src/agent/disk/fs.ts';
+import { layoutOf } from '../../src/agent/disk/layout.ts';
+import { Ledger } from '../../src/agent/state/ledger.ts';
+import { Pusher } from '../../src/agent/push/push.ts';
 import { startAgent, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { claimsOf, contentOf, directory, file, TestVolume, volumeThrough } from '../support/pushing.ts';

@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import type { ConflictRecord } from '../../src/agent/conflict-record.ts';
+import type { ConflictRecord } from '../../src/agent/state/conflict-record.ts';
 import {
   publishedTree,
   runCommand,

@@ -9,7 +9,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { QUIET_MS } from '../../src/agent/settle.ts';
+import { QUIET_MS } from '../../src/agent/look/settle.ts';
 import { EDITS, type Edit } from '../support/edits.ts';
 import {
   type Agent,

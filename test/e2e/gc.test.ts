@@ -1,11 +1,11 @@
 /** The clean-up's measure of age, and what the command says. */
 
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
 import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
-import { etcdStore } from '../../src/agent/etcd.ts';
-import type { LeaseStore } from '../../src/agent/ports.ts';
-import { openVolume } from '../../src/agent/volume.ts';
+import { etcdStore } from '../../src/agent/etcd/etcd.ts';
+import type { LeaseStore } from '../../src/agent/base/ports.ts';
+import { openVolume } from '../../src/agent/volume/volume.ts';
 import { blockKey } from '../../src/codec/block.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';

@@ -15,8 +15,8 @@ import {
 import { join } from 'node:path';
 import { prefixRange } from '../../src/codec/bytes.ts';
 import type { StoreOp } from '../../src/codec/kv.ts';
-import { codeOf } from '../../src/agent/error.ts';
-import type { Tripped } from '../../src/agent/guards.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
+import type { Tripped } from '../../src/agent/guard/guards.ts';
 import { type Agent, publishedTree, runCommand } from '../support/agent.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { writeKeys } from '../support/raw-keys.ts';

@@ -23,7 +23,7 @@ import { blockKey } from '../../src/codec/block.ts';
 import { encodeDentry } from '../../src/codec/dentry.ts';
 import type { ByteString, StoreOp } from '../../src/codec/kv.ts';
 import { encodeSlices } from '../../src/codec/slice.ts';
-import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { Agent, runCommand } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { attrOf } from '../support/meta.ts';

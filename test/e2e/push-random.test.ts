@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { join, nameOf, parentOf, type Entry, type Path } from '../../src/reconcile/entry.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
-import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { directory, file, symlink, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';

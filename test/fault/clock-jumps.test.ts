@@ -6,8 +6,8 @@
 import { expect } from 'chai';
 import { closeSync, mkdirSync, openSync, renameSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
-import { systemClock } from '../../src/agent/clock.ts';
-import type { Ports } from '../../src/agent/ports.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import type { Ports } from '../../src/agent/base/ports.ts';
 import { fsError } from '../support/fs-error.ts';
 import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';

@@ -1,8 +1,8 @@
 /** The answer to a transaction is lost: it is sent again until its outcome is known, and is carried out once. */
 
 import { expect } from 'chai';
-import { UnknownOutcomeError } from '../../src/agent/error.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import { UnknownOutcomeError } from '../../src/agent/base/error.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import type { StoreTransaction } from '../../src/codec/kv.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { openStore, putKey } from '../support/store.ts';

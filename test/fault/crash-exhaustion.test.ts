@@ -19,13 +19,13 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { codeOf } from '../../src/agent/error.ts';
-import { nodeFs } from '../../src/agent/fs.ts';
-import { layoutOf } from '../../src/agent/layout.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
+import { nodeFs } from '../../src/agent/disk/fs.ts';
+import { layoutOf } from '../../src/agent/disk/layout.ts';
 import { run } from '../../src/agent/run.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import { readStatus } from '../../src/agent/status.ts';
-import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
 import { differences, plainTree, publishedTree, type ShownTree } from '../support/agent.ts';

@@ -7,7 +7,7 @@
 import { expect } from 'chai';
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ConfigError } from '../../src/agent/error.ts';
+import { ConfigError } from '../../src/agent/base/error.ts';
 import { FailingFs } from '../support/failing-fs.ts';
 import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';

@@ -2,8 +2,8 @@
 
 import { expect } from 'chai';
 import { Etcd3 } from 'etcd3';
-import type { EtcdStore } from '../../src/agent/ports.ts';
-import { systemClock } from '../../src/agent/clock.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { openStore, putKey } from '../support/store.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';

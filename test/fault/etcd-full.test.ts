@@ -1,7 +1,7 @@
 /** etcd is out of space: writes say so, everything else works on. */
 
 import { expect } from 'chai';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { openStore, putKey } from '../support/store.ts';
 import { needTool } from '../support/tools.ts';

@@ -1,8 +1,8 @@
 /** etcd is restarted under a store: the watch goes on where it was, calls fail with a clear error and work again. */
 
 import { expect } from 'chai';
-import { UnavailableError } from '../../src/agent/error.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import { UnavailableError } from '../../src/agent/base/error.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { openStore, putKey } from '../support/store.ts';
 import { needTool } from '../support/tools.ts';

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Etcd3 } from 'etcd3';
-import type { Tripped } from '../../src/agent/guards.ts';
+import type { Tripped } from '../../src/agent/guard/guards.ts';
 import { Agent, publishedTree, runCommand } from '../support/agent.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';

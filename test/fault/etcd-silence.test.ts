@@ -1,8 +1,8 @@
 /** etcd falls silent with its connections open: noticed by keepalive, by deadlines, and by asking for progress. */
 
 import { expect } from 'chai';
-import type { EtcdOptions } from '../../src/agent/etcd.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { EtcdOptions } from '../../src/agent/etcd/etcd.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { QUICK_WATCH, openStore, putKey } from '../support/store.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';

@@ -1,12 +1,12 @@
 /** The clean-up stopped at each of its writes, before and after the store has it, and run again: nothing is left, all is counted. */
 
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
-import { UnavailableError } from '../../src/agent/error.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { UnavailableError } from '../../src/agent/base/error.ts';
 import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
 import type { CleanupReport } from '../../src/agent/housekeeping/report.ts';
-import type { Clock, LeaseStore } from '../../src/agent/ports.ts';
-import { openVolume } from '../../src/agent/volume.ts';
+import type { Clock, LeaseStore } from '../../src/agent/base/ports.ts';
+import { openVolume } from '../../src/agent/volume/volume.ts';
 import { encodeAttr } from '../../src/codec/attr.ts';
 import { blockKey } from '../../src/codec/block.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';

@@ -3,8 +3,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
-import { codeOf } from '../../src/agent/error.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
 import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
 import { elect } from '../../src/agent/housekeeping/election.ts';
 import { encodeTimeCounter } from '../../src/codec/counter.ts';

@@ -6,7 +6,7 @@
 import { expect } from 'chai';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import { runCommand } from '../support/agent.ts';
 import { ownEtcd } from '../support/own-etcd.ts';
 import { TestVolume } from '../support/pushing.ts';

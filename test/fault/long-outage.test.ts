@@ -8,7 +8,7 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, statSync, writeFileSy
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { DirectoryWatch } from '../../src/agent/directory-watch.ts';
+import { DirectoryWatch } from '../../src/agent/disk/directory-watch.ts';
 import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { Random } from '../support/random.ts';

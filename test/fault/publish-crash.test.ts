@@ -3,7 +3,7 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 
-import { codeOf } from '../../src/agent/error.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import {
   fileLine,

@@ -4,10 +4,10 @@
  */
 
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
-import type { PushOutcome } from '../../src/agent/push.ts';
-import { Pusher } from '../../src/agent/push.ts';
-import { removeDebris } from '../../src/agent/push-debris.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import type { PushOutcome } from '../../src/agent/push/push.ts';
+import { Pusher } from '../../src/agent/push/push.ts';
+import { removeDebris } from '../../src/agent/push/push-debris.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';

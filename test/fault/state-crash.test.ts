@@ -3,8 +3,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 
-import type { LedgerRecord } from '../../src/agent/ledger-record.ts';
-import { Parked } from '../../src/agent/parked.ts';
+import type { LedgerRecord } from '../../src/agent/state/ledger-record.ts';
+import { Parked } from '../../src/agent/state/parked.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import { removeTree, ServedDirectory, temporaryDirectory, unflushedFs } from '../support/served-directory.ts';
 import { isStop, StoppingFs } from '../support/stopping-fs.ts';

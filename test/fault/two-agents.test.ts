@@ -6,7 +6,7 @@
 import { expect } from 'chai';
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ConfigError } from '../../src/agent/error.ts';
+import { ConfigError } from '../../src/agent/base/error.ts';
 import { ownEtcd } from '../support/own-etcd.ts';
 import { directory, file, TestVolume } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';

@@ -1,11 +1,11 @@
 /** A watch whose connection is cut over and over misses nothing and tells nothing twice. */
 
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
-import { type EtcdOptions, etcdStore } from '../../src/agent/etcd.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { type EtcdOptions, etcdStore } from '../../src/agent/etcd/etcd.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import type { KeyRange, StoreOp } from '../../src/codec/kv.ts';
-import { DEFAULT_WATCH_OPTIONS } from '../../src/agent/watch.ts';
+import { DEFAULT_WATCH_OPTIONS } from '../../src/agent/etcd/watch.ts';
 import { type EtcdServer, startEtcd } from '../support/etcd.ts';
 import { TcpProxy } from '../support/tcp-proxy.ts';
 import { needTool } from '../support/tools.ts';

@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readdirSync, rmdirSync, unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, type Mount } from '../support/juicefs.ts';
 import { directory, file, symlink, TestVolume } from '../support/pushing.ts';

@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { startAgent, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs } from '../support/juicefs.ts';

@@ -5,7 +5,7 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { isOwnName } from '../../src/agent/layout.ts';
+import { isOwnName } from '../../src/agent/disk/layout.ts';
 import { mountedTree, publishedTree, startAgent, untilSame, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, type Mount } from '../support/juicefs.ts';

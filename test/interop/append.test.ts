@@ -4,7 +4,7 @@ import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeF
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { VolumeTree, type VolumeNode } from '../../src/agent/volume-tree.ts';
+import { VolumeTree, type VolumeNode } from '../../src/agent/volume/volume-tree.ts';
 import { chunkRange } from '../../src/codec/key.ts';
 import { decodeSlices, type SliceRecord } from '../../src/codec/slice.ts';
 import { startAgent, type Agent } from '../support/agent.ts';

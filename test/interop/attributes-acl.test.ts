@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { appendFileSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { native } from '../../src/agent/native.ts';
+import { native } from '../../src/agent/disk/native.ts';
 import { encodePosixAcl } from '../../src/codec/posix-acl.ts';
 import { startAgent, untilSame, type Agent, type ShownTree } from '../support/agent.ts';
 import { attributesIn } from '../support/attributes.ts';

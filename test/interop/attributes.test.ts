@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { native, type Native } from '../../src/agent/native.ts';
+import { native, type Native } from '../../src/agent/disk/native.ts';
 import { startAgent, untilSame, type Agent, type ShownTree } from '../support/agent.ts';
 import { attributesIn } from '../support/attributes.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';

@@ -1,10 +1,10 @@
 /** Volumes that the real client filled and counted: what it counted stays as right or wrong as it was under our pushes. */
 
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
-import { Pusher, type PushOutcome } from '../../src/agent/push.ts';
-import { openVolume } from '../../src/agent/volume.ts';
-import { VolumeTree, type VolumeNode } from '../../src/agent/volume-tree.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { Pusher, type PushOutcome } from '../../src/agent/push/push.ts';
+import { openVolume } from '../../src/agent/volume/volume.ts';
+import { VolumeTree, type VolumeNode } from '../../src/agent/volume/volume-tree.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';

@@ -17,7 +17,7 @@ import {
 } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { codeOf } from '../../src/agent/error.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
 import { startAgent, type Agent } from '../support/agent.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, type Mount } from '../support/juicefs.ts';

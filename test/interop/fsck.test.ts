@@ -1,7 +1,7 @@
 /** `fsck` on volumes that the real client made: damage of each kind is found and repaired, and the real client agrees. */
 
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
 import { encodeAttr } from '../../src/codec/attr.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';
@@ -12,8 +12,8 @@ import type { StoreOp } from '../../src/codec/kv.ts';
 import { encodeSlices } from '../../src/codec/slice.ts';
 import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
 import { fsck } from '../../src/agent/verbs/fsck.ts';
-import { openVolume } from '../../src/agent/volume.ts';
-import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import { openVolume } from '../../src/agent/volume/volume.ts';
+import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs } from '../support/juicefs.ts';
 import { attrOf } from '../support/meta.ts';

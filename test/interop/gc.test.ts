@@ -15,11 +15,11 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { systemClock } from '../../src/agent/clock.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
 import { check } from '../../src/agent/housekeeping/check.ts';
 import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
 import type { CleanupReport } from '../../src/agent/housekeeping/report.ts';
-import type { Clock } from '../../src/agent/ports.ts';
+import type { Clock } from '../../src/agent/base/ports.ts';
 import { encodeAttr } from '../../src/codec/attr.ts';
 import { blockKey } from '../../src/codec/block.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';

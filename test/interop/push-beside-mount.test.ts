@@ -3,7 +3,7 @@
 import { expect } from 'chai';
 import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { type VolumeNode, VolumeTree } from '../../src/agent/volume-tree.ts';
+import { type VolumeNode, VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { startEtcd, type EtcdServer } from '../support/etcd.ts';
 import { Juicefs, treeOfMount, type Mount } from '../support/juicefs.ts';
 import { directory, file, symlink, TestVolume } from '../support/pushing.ts';

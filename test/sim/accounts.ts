@@ -4,7 +4,7 @@ import { gc } from '../../src/agent/verbs/gc.ts';
 import type { MetaAddress } from '../../src/codec/url.ts';
 import { recount } from '../support/recount.ts';
 import { MemoryStore } from '../support/memory-store.ts';
-import type { Clock } from '../../src/agent/ports.ts';
+import type { Clock } from '../../src/agent/base/ports.ts';
 import type { Archive } from './archive.ts';
 import type { Pod } from './pod.ts';
 import type { Scheduler } from './scheduler.ts';

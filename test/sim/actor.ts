@@ -1,6 +1,6 @@
 /** Somebody who runs one program after the other on a site. */
 
-import { codeOf } from '../../src/agent/error.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
 import type { Random } from '../support/random.ts';
 import type { RecordedSite } from './history.ts';
 import { pickProgram, type Program, type Weighted } from './programs.ts';

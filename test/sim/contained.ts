@@ -1,6 +1,6 @@
 /** G8: nothing is written outside DIR, and no entry has rights or a kind that nobody asked for. */
 
-import type { FsPort } from '../../src/agent/ports.ts';
+import type { FsPort } from '../../src/agent/base/ports.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import type { MemoryFs } from '../support/memory-fs.ts';
 import { OUTSIDE, ROOT, type Pod } from './pod.ts';

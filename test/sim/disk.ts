@@ -1,6 +1,6 @@
 /** Which calls of an agent fail on a disk that is ill, and how. */
 
-import type { FsPort } from '../../src/agent/ports.ts';
+import type { FsPort } from '../../src/agent/base/ports.ts';
 
 export const DISK_ERRORS = ['EIO', 'ENOSPC', 'EROFS', 'EMFILE', 'EDQUOT'] as const;
 

@@ -8,7 +8,7 @@ import { decodeKey, dentryRange, encodeKey, ROOT_INO, type MetaKey } from '../..
 import type { ByteString, KeyRange, Kv, StoreOp, StoreTransaction } from '../../src/codec/kv.ts';
 import { decodeSlices, encodeSlices, visiblePieces, type SliceRecord } from '../../src/codec/slice.ts';
 import type { Setting } from '../../src/codec/setting.ts';
-import { settingOf } from '../../src/agent/volume.ts';
+import { settingOf } from '../../src/agent/volume/volume.ts';
 import { Accounting } from '../../src/reconcile/accounting.ts';
 import { Draft } from '../../src/reconcile/draft.ts';
 import type { Path } from '../../src/reconcile/entry.ts';

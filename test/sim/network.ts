@@ -1,6 +1,6 @@
 /** What lies between one client and the store: time, and faults that the seed decides. */
 
-import { UnavailableError, UnknownOutcomeError } from '../../src/agent/error.ts';
+import { UnavailableError, UnknownOutcomeError } from '../../src/agent/base/error.ts';
 import type { Random } from '../support/random.ts';
 import type { Network } from '../support/memory-store.ts';
 import type { Scheduler } from './scheduler.ts';

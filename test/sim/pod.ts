@@ -1,8 +1,8 @@
 /** One machine with a served directory, and the agent on it: a process that starts, ends, and is killed at any call. */
 
-import { ConfigError, VolumeError } from '../../src/agent/error.ts';
-import { layoutOf, type Layout } from '../../src/agent/layout.ts';
-import type { Clock, FsPort, Ports, WatchPort } from '../../src/agent/ports.ts';
+import { ConfigError, VolumeError } from '../../src/agent/base/error.ts';
+import { layoutOf, type Layout } from '../../src/agent/disk/layout.ts';
+import type { Clock, FsPort, Ports, WatchPort } from '../../src/agent/base/ports.ts';
 import { run } from '../../src/agent/run.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import type { ByteString } from '../../src/codec/kv.ts';

@@ -1,6 +1,6 @@
 /** Where programs work: a directory tree with the calls of POSIX, on a machine's disk or on a mount of the volume. */
 
-import { codeOf } from '../../src/agent/error.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 import type { MemoryFs } from '../support/memory-fs.ts';
 import type { ByteString } from '../../src/codec/kv.ts';

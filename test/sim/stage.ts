@@ -1,9 +1,9 @@
 /** A volume in an etcd in memory, a mount of it, and pods beside it, all in the virtual time of one scheduler. */
 
-import { loadCodecs } from '../../src/agent/codecs.ts';
-import { codeOf } from '../../src/agent/error.ts';
-import { configureLog } from '../../src/agent/log.ts';
-import type { Clock } from '../../src/agent/ports.ts';
+import { loadCodecs } from '../../src/agent/volume/codecs.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
+import { configureLog } from '../../src/agent/base/log.ts';
+import type { Clock } from '../../src/agent/base/ports.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import { format } from '../../src/agent/verbs/format.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';

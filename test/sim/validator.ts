@@ -1,6 +1,6 @@
 /** Those who look at what happens in a run and say what is wrong with it, each for a guarantee of design 2. */
 
-import type { FsPort } from '../../src/agent/ports.ts';
+import type { FsPort } from '../../src/agent/base/ports.ts';
 import type { CommittedRevision } from '../support/memory-etcd.ts';
 import type { AgentProcess, Pod } from './pod.ts';
 

@@ -1,6 +1,6 @@
 /** G1: whoever resolves `..data` once sees one whole revision, for as long as that tree is not recycled. */
 
-import type { FsPort } from '../../src/agent/ports.ts';
+import type { FsPort } from '../../src/agent/base/ports.ts';
 import type { CommittedRevision } from '../support/memory-etcd.ts';
 import type { Archive } from './archive.ts';
 import { MountSite } from './mount.ts';

@@ -2,7 +2,7 @@
 
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { native } from '../../src/agent/native.ts';
+import { native } from '../../src/agent/disk/native.ts';
 import type { ShownTree } from './agent.ts';
 
 /** Names that the real client shows in the root of each mount, and what no view shows. */

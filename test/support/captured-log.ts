@@ -1,6 +1,6 @@
 /** What agents in this process log, kept for a test that fails instead of printed. */
 
-import { configureLog } from '../../src/agent/log.ts';
+import { configureLog } from '../../src/agent/base/log.ts';
 
 /** Takes the lines from now on. */
 export function captureLog(): string[] {

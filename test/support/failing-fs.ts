@@ -1,7 +1,7 @@
 /** The real file system, one kind of call of which fails while a test wants it to. */
 
-import { nodeFs } from '../../src/agent/fs.ts';
-import type { FsPort } from '../../src/agent/ports.ts';
+import { nodeFs } from '../../src/agent/disk/fs.ts';
+import type { FsPort } from '../../src/agent/base/ports.ts';
 
 type Call = (...args: readonly unknown[]) => unknown;
 

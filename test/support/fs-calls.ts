@@ -1,6 +1,6 @@
 /** Which calls of a file system change nothing: being stopped before one is the same as before the next that does. */
 
-import type { FsPort } from '../../src/agent/ports.ts';
+import type { FsPort } from '../../src/agent/base/ports.ts';
 
 export const READS: ReadonlySet<keyof FsPort> = new Set([
   'lstat',

@@ -4,7 +4,7 @@ import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeDirStat } from '../../src/codec/counter.ts';
 import { decodeKey } from '../../src/codec/key.ts';
 import type { StoreEvent } from '../../src/codec/kv.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 
 /** Sorts behind all volumes; written to know when everything was seen. */
 const MARKER = '\xfe the end';

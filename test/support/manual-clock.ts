@@ -1,6 +1,6 @@
 /** A `Clock` that moves only when told to. */
 
-import type { Clock } from '../../src/agent/ports.ts';
+import type { Clock } from '../../src/agent/base/ports.ts';
 
 interface Sleeper {
   readonly untilMs: number;

@@ -1,6 +1,6 @@
 /** A store that lets a test act between a writer's plan and its commit, or lose the answer. */
 
-import type { CommitResult, EtcdStore } from '../../src/agent/ports.ts';
+import type { CommitResult, EtcdStore } from '../../src/agent/base/ports.ts';
 import type { KeyRange, StoreTransaction } from '../../src/codec/kv.ts';
 
 export interface Meddling {

@@ -1,8 +1,8 @@
 /** An etcd in memory: all revisions of all keys, transactions, watches, compaction, leases. */
 
-import { CompactedError, LeaseGoneError, LimitError, UnavailableError } from '../../src/agent/error.ts';
-import { txnRequest } from '../../src/agent/etcd-wire.ts';
-import type { CommitResult } from '../../src/agent/ports.ts';
+import { CompactedError, LeaseGoneError, LimitError, UnavailableError } from '../../src/agent/base/error.ts';
+import { txnRequest } from '../../src/agent/etcd/etcd-wire.ts';
+import type { CommitResult } from '../../src/agent/base/ports.ts';
 import type { ByteString, Compare, KeyRange, Kv, StoreEvent, StoreTransaction } from '../../src/codec/kv.ts';
 
 /** One state of a key; without a value it was deleted. */

@@ -1,6 +1,6 @@
 /** A file system in memory that behaves as Linux does towards `FsPort`: inodes, hard links, links, open descriptors. */
 
-import type { FileStat, FsPort, SpecialKind } from '../../src/agent/ports.ts';
+import type { FileStat, FsPort, SpecialKind } from '../../src/agent/base/ports.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import { fsError } from './fs-error.ts';
 

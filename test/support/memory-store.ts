@@ -1,7 +1,7 @@
 /** `EtcdStore` on an etcd in memory: the agent's own watch and commit loops over calls that a network carries. */
 
-import { commitUntilKnown } from '../../src/agent/commit.ts';
-import { UnavailableError } from '../../src/agent/error.ts';
+import { commitUntilKnown } from '../../src/agent/etcd/commit.ts';
+import { UnavailableError } from '../../src/agent/base/error.ts';
 import type {
   Clock,
   CommitResult,
@@ -9,14 +9,14 @@ import type {
   SnapshotOptions,
   StoreStatus,
   WatchHandlers,
-} from '../../src/agent/ports.ts';
+} from '../../src/agent/base/ports.ts';
 import {
   DEFAULT_WATCH_OPTIONS,
   followRanges,
   type WatchListener,
   type WatchMessage,
   type WatchStream,
-} from '../../src/agent/watch.ts';
+} from '../../src/agent/etcd/watch.ts';
 import type { ByteString, KeyRange, Kv, StoreTransaction } from '../../src/codec/kv.ts';
 import { keyOf, type MemoryEtcd, type Revision } from './memory-etcd.ts';
 

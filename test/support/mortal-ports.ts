@@ -2,11 +2,11 @@
 
 import { closeSync } from 'node:fs';
 import { setTimeout as delay } from 'node:timers/promises';
-import { acquireLock } from '../../src/agent/lock.ts';
-import { systemClock } from '../../src/agent/clock.ts';
-import { etcdStore } from '../../src/agent/etcd.ts';
-import { nodeFs } from '../../src/agent/fs.ts';
-import type { Clock, EtcdStore, FsPort, Lock, Ports } from '../../src/agent/ports.ts';
+import { acquireLock } from '../../src/agent/start/lock.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { etcdStore } from '../../src/agent/etcd/etcd.ts';
+import { nodeFs } from '../../src/agent/disk/fs.ts';
+import type { Clock, EtcdStore, FsPort, Lock, Ports } from '../../src/agent/base/ports.ts';
 import { isRead } from './fs-calls.ts';
 
 /** Thrown by every call from the kill on. */

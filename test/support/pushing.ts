@@ -2,16 +2,16 @@
 
 import { createHash } from 'node:crypto';
 import { parseMetaUrl, type MetaAddress } from '../../src/codec/url.ts';
-import { EtcdBlockStore } from '../../src/agent/block-store.ts';
-import { packingOf } from '../../src/agent/packing.ts';
-import { systemClock } from '../../src/agent/clock.ts';
-import { etcdStore } from '../../src/agent/etcd.ts';
-import type { EtcdStore, LeaseStore } from '../../src/agent/ports.ts';
-import { Pusher, type Claim, type PushOptions, type PushOutcome } from '../../src/agent/push.ts';
-import type { Claimed } from '../../src/agent/push-debris.ts';
+import { EtcdBlockStore } from '../../src/agent/volume/block-store.ts';
+import { packingOf } from '../../src/agent/volume/packing.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { etcdStore } from '../../src/agent/etcd/etcd.ts';
+import type { EtcdStore, LeaseStore } from '../../src/agent/base/ports.ts';
+import { Pusher, type Claim, type PushOptions, type PushOutcome } from '../../src/agent/push/push.ts';
+import type { Claimed } from '../../src/agent/push/push-debris.ts';
 import { format, type FormatOptions } from '../../src/agent/verbs/format.ts';
 import type { Output, VerbContext } from '../../src/agent/verbs/context.ts';
-import { openVolume, type Volume } from '../../src/agent/volume.ts';
+import { openVolume, type Volume } from '../../src/agent/volume/volume.ts';
 import type { DirectoryEntry, Entry, FileEntry, Path, SymlinkEntry } from '../../src/reconcile/entry.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';
 import type { EtcdServer } from './etcd.ts';

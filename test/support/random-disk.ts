@@ -10,8 +10,8 @@ import {
   unlinkSync,
   writeSync,
 } from 'node:fs';
-import { codeOf } from '../../src/agent/error.ts';
-import { native, type Native } from '../../src/agent/native.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
+import { native, type Native } from '../../src/agent/disk/native.ts';
 import { join, type Path } from '../../src/reconcile/entry.ts';
 
 export interface Node {

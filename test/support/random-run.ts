@@ -3,7 +3,7 @@
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { codeOf } from '../../src/agent/error.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
 import { encodeDirStat } from '../../src/codec/counter.ts';
 import { encodeKey, ROOT_INO } from '../../src/codec/key.ts';
 import { differences } from './agent.ts';

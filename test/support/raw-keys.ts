@@ -1,8 +1,8 @@
 /** Puts keys into an etcd as they are: captured volumes, and what no client would write. */
 
-import { systemClock } from '../../src/agent/clock.ts';
-import { etcdStore } from '../../src/agent/etcd.ts';
-import type { EtcdStore, LeaseStore } from '../../src/agent/ports.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { etcdStore } from '../../src/agent/etcd/etcd.ts';
+import type { EtcdStore, LeaseStore } from '../../src/agent/base/ports.ts';
 import type { ByteString, StoreEvent, StoreOp } from '../../src/codec/kv.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
 import type { EtcdServer } from './etcd.ts';

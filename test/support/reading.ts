@@ -1,7 +1,7 @@
 /** Reading what somebody else may take away in that moment. */
 
 import { readFileSync } from 'node:fs';
-import { codeOf } from '../../src/agent/error.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
 
 /** What a path is answered with that was there right before. */
 export const GONE: ReadonlySet<string | undefined> = new Set(['ENOENT', 'ENOTDIR', 'ESTALE']);

@@ -9,9 +9,9 @@ import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO, TRASH_INO } from '../../src/codec/key.ts';
 import { decodeSlices } from '../../src/codec/slice.ts';
 import type { Kv } from '../../src/codec/kv.ts';
-import type { DataOptions } from '../../src/agent/open-blocks.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
-import { openVolume, type Volume } from '../../src/agent/volume.ts';
+import type { DataOptions } from '../../src/agent/volume/open-blocks.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
+import { openVolume, type Volume } from '../../src/agent/volume/volume.ts';
 
 /** Everything that is wrong, one sentence each; empty for a volume whose accounts are exact (layout 5.4, 8.3 to 8.5). */
 export async function recount(store: EtcdStore, prefix: string, data: DataOptions = {}): Promise<string[]> {

@@ -2,15 +2,15 @@
 
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { codeOf } from '../../src/agent/error.ts';
-import { nodeFs } from '../../src/agent/fs.ts';
-import { layoutOf } from '../../src/agent/layout.ts';
-import type { EtcdStore, Ports } from '../../src/agent/ports.ts';
+import { codeOf } from '../../src/agent/base/error.ts';
+import { nodeFs } from '../../src/agent/disk/fs.ts';
+import { layoutOf } from '../../src/agent/disk/layout.ts';
+import type { EtcdStore, Ports } from '../../src/agent/base/ports.ts';
 import { run } from '../../src/agent/run.ts';
 import type { RunOptions, RunResult } from '../../src/agent/run-options.ts';
 import { readStatus, type Status } from '../../src/agent/status.ts';
-import type { Volume } from '../../src/agent/volume.ts';
-import { VolumeTree } from '../../src/agent/volume-tree.ts';
+import type { Volume } from '../../src/agent/volume/volume.ts';
+import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { MortalPorts } from './mortal-ports.ts';
 import { storeRevision } from './stillness.ts';
 import { until } from './until.ts';

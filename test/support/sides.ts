@@ -2,7 +2,7 @@
 
 import { lstatSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { native } from '../../src/agent/native.ts';
+import { native } from '../../src/agent/disk/native.ts';
 import { parentOf } from '../../src/reconcile/entry.ts';
 import { targetInVolume } from '../../src/reconcile/target.ts';
 import { shown, startAgent, type Agent, type ShownTree } from './agent.ts';

@@ -4,7 +4,7 @@ import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { prefixRange } from '../../src/codec/bytes.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 
 /** The revision of the whole store: any write by anyone moves it. */
 export async function storeRevision(store: EtcdStore): Promise<bigint> {

@@ -1,6 +1,6 @@
 /** A file system that stops: from one call on nothing happens any more, as if the process had been killed there. */
 
-import type { FsPort } from '../../src/agent/ports.ts';
+import type { FsPort } from '../../src/agent/base/ports.ts';
 import { isRead } from './fs-calls.ts';
 
 /** Thrown by every call from the stop on. */

@@ -1,7 +1,7 @@
 /** A store that does something else than it should at one transaction, and stands for a process that ends there. */
 
-import type { CommitResult, EtcdStore } from '../../src/agent/ports.ts';
-import { UnknownOutcomeError } from '../../src/agent/error.ts';
+import type { CommitResult, EtcdStore } from '../../src/agent/base/ports.ts';
+import { UnknownOutcomeError } from '../../src/agent/base/error.ts';
 import type { StoreTransaction } from '../../src/codec/kv.ts';
 
 /** The process is gone: every call from here on ends so. */

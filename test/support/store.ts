@@ -1,10 +1,10 @@
 /** Stores for tests: the real one, with waits that are short. */
 
 import { expect } from 'chai';
-import { systemClock } from '../../src/agent/clock.ts';
-import { type EtcdOptions, etcdStore } from '../../src/agent/etcd.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
-import { DEFAULT_WATCH_OPTIONS } from '../../src/agent/watch.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { type EtcdOptions, etcdStore } from '../../src/agent/etcd/etcd.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
+import { DEFAULT_WATCH_OPTIONS } from '../../src/agent/etcd/watch.ts';
 import type { StoreOp } from '../../src/codec/kv.ts';
 import type { Endpoint, MetaAddress } from '../../src/codec/url.ts';
 

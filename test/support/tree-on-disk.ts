@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 
-import type { AncestorEntry } from '../../src/agent/ancestor-entry.ts';
+import type { AncestorEntry } from '../../src/agent/state/ancestor-entry.ts';
 import type { ByteString } from '../../src/codec/kv.ts';
 import { join, type Path } from '../../src/reconcile/entry.ts';
 

@@ -1,8 +1,8 @@
 /** What every transaction did to the tree of a volume, by path. */
 
-import { systemClock } from '../../src/agent/clock.ts';
-import { etcdStore } from '../../src/agent/etcd.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
+import { systemClock } from '../../src/agent/base/clock.ts';
+import { etcdStore } from '../../src/agent/etcd/etcd.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import { prefixRange } from '../../src/codec/bytes.ts';
 import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO } from '../../src/codec/key.ts';

@@ -7,8 +7,8 @@ import { decodeDentry } from '../../src/codec/dentry.ts';
 import { decodeKey, ROOT_INO } from '../../src/codec/key.ts';
 import type { ByteString, KeyRange, StoreOp } from '../../src/codec/kv.ts';
 import { decodeSlices } from '../../src/codec/slice.ts';
-import type { EtcdStore } from '../../src/agent/ports.ts';
-import type { Volume } from '../../src/agent/volume.ts';
+import type { EtcdStore } from '../../src/agent/base/ports.ts';
+import type { Volume } from '../../src/agent/volume/volume.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 
 export type Keys = ReadonlyMap<ByteString, Uint8Array>;

@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import type { KeyRange, StoreEvent } from '../../src/codec/kv.ts';
-import type { EtcdStore, WatchHandlers } from '../../src/agent/ports.ts';
+import type { EtcdStore, WatchHandlers } from '../../src/agent/base/ports.ts';
 import { until } from './until.ts';
 
 export interface RecordedRevision {

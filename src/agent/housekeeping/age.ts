@@ -4,9 +4,9 @@
  */
 
 import { toByteString, toBytes } from '../../codec/bytes.ts';
-import { ownKey } from '../own-keys.ts';
+import { ownKey } from '../volume/own-keys.ts';
 import { requireGuard, type CleanupContext } from './transact.ts';
-import { withSignal } from '../signal.ts';
+import { withSignal } from '../base/signal.ts';
 
 interface AgeRecord {
   /** Was the store's head at least the age ago. */

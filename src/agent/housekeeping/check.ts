@@ -3,9 +3,9 @@
 import { audit } from '../../reconcile/audit.ts';
 import { identityOf, type Finding } from '../../reconcile/finding.ts';
 import type { VolumeFacts } from '../../reconcile/volume-facts.ts';
-import { CompactedError } from '../error.ts';
-import type { Clock, EtcdStore } from '../ports.ts';
-import type { Volume } from '../volume.ts';
+import { CompactedError } from '../base/error.ts';
+import type { Clock, EtcdStore } from '../base/ports.ts';
+import type { Volume } from '../volume/volume.ts';
 import { readBlocks, readFacts } from './read-volume.ts';
 
 /**

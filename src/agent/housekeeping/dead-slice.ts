@@ -2,10 +2,10 @@
 
 import { decodeCounter } from '../../codec/counter.ts';
 import type { SliceName } from '../../reconcile/volume-facts.ts';
-import { keysOfSlice } from '../blocks.ts';
-import type { EtcdStore } from '../ports.ts';
-import type { Volume } from '../volume.ts';
-import { withSignal } from '../signal.ts';
+import { keysOfSlice } from '../volume/blocks.ts';
+import type { EtcdStore } from '../base/ports.ts';
+import type { Volume } from '../volume/volume.ts';
+import { withSignal } from '../base/signal.ts';
 
 /** Whether it was deleted: not if its count is no longer below zero, or changed meanwhile. */
 export async function deleteDeadSlice(

@@ -2,8 +2,8 @@
 
 import { toByteString, toBytes } from '../../codec/bytes.ts';
 import type { ByteString, Compare, Kv } from '../../codec/kv.ts';
-import { UnavailableError } from '../error.ts';
-import type { Clock, LeaseStore } from '../ports.ts';
+import { UnavailableError } from '../base/error.ts';
+import type { Clock, LeaseStore } from '../base/ports.ts';
 
 export interface ElectionOptions {
   /** Of all workers of one election. */

@@ -5,9 +5,9 @@ import { prefixRange } from '../../codec/bytes.ts';
 import { DecodeError } from '../../codec/error.ts';
 import { blockName, type StoredBlocks } from '../../reconcile/audit-slices.ts';
 import { VolumeFacts } from '../../reconcile/volume-facts.ts';
-import type { BlockStore, EtcdStore } from '../ports.ts';
-import type { Volume } from '../volume.ts';
-import { withSignal } from '../signal.ts';
+import type { BlockStore, EtcdStore } from '../base/ports.ts';
+import type { Volume } from '../volume/volume.ts';
+import { withSignal } from '../base/signal.ts';
 
 export interface VolumeReading {
   readonly facts: VolumeFacts;

@@ -4,8 +4,8 @@ import { prefixRange } from '../../codec/bytes.ts';
 import { encodeKey } from '../../codec/key.ts';
 import type { ByteString, Compare, StoreOp, StoreTransaction } from '../../codec/kv.ts';
 import type { Finding, Repair } from '../../reconcile/finding.ts';
-import type { EtcdStore } from '../ports.ts';
-import type { Volume } from '../volume.ts';
+import type { EtcdStore } from '../base/ports.ts';
+import type { Volume } from '../volume/volume.ts';
 
 /** Room for the compares of a transaction: etcd takes 128. */
 const MAX_EDITS = 100;

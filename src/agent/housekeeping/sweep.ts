@@ -10,14 +10,14 @@ import type { MetaKey } from '../../codec/key.ts';
 import type { ByteString, Compare, KeyRange, StoreOp } from '../../codec/kv.ts';
 import { planSlices, unnamedBlocks, type ListedBlock } from '../../reconcile/cleanup.ts';
 import { VolumeFacts, type SliceName } from '../../reconcile/volume-facts.ts';
-import { keysOfSlice } from '../blocks.ts';
-import { AuthError } from '../error.ts';
-import { fenceKey } from '../own-keys.ts';
+import { keysOfSlice } from '../volume/blocks.ts';
+import { AuthError } from '../base/error.ts';
+import { fenceKey } from '../volume/own-keys.ts';
 import { safeRevision } from './age.ts';
 import type { CleanupOptions, CleanupReport } from './report.ts';
 import { readFacts } from './read-volume.ts';
 import { requireGuard, type CleanupContext } from './transact.ts';
-import { withSignal } from '../signal.ts';
+import { withSignal } from '../base/signal.ts';
 
 /** Keys of one transaction. */
 const AT_ONCE = 100;

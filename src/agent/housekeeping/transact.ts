@@ -7,10 +7,10 @@ import { Accounting } from '../../reconcile/accounting.ts';
 import { Draft, Unanswered } from '../../reconcile/draft.ts';
 import { Refused, Stale } from '../../reconcile/refusal.ts';
 import type { Work } from '../../reconcile/work.ts';
-import { AgentError } from '../error.ts';
-import type { Clock, LeaseStore } from '../ports.ts';
-import { PushView } from '../push-view.ts';
-import type { Volume } from '../volume.ts';
+import { AgentError } from '../base/error.ts';
+import type { Clock, LeaseStore } from '../base/ports.ts';
+import { PushView } from '../push/push-view.ts';
+import type { Volume } from '../volume/volume.ts';
 
 /** What every step of the clean-up needs of the world. */
 export interface CleanupContext {

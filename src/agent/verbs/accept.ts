@@ -1,9 +1,9 @@
 /** `accept`: a person says that what a tripped guard holds back is meant. */
 
-import { codeOf, ConfigError } from '../error.ts';
-import { nodeFs } from '../fs.ts';
-import { acceptTrip } from '../guards.ts';
-import type { Layout } from '../layout.ts';
+import { codeOf, ConfigError } from '../base/error.ts';
+import { nodeFs } from '../disk/fs.ts';
+import { acceptTrip } from '../guard/guards.ts';
+import type { Layout } from '../disk/layout.ts';
 import { readStatus } from '../status.ts';
 import { EXIT, print, type Output } from './context.ts';
 

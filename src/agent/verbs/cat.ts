@@ -2,8 +2,8 @@
 
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
-import type { Volume } from '../volume.ts';
-import { shownPath, VolumeTree } from '../volume-tree.ts';
+import type { Volume } from '../volume/volume.ts';
+import { shownPath, VolumeTree } from '../volume/volume-tree.ts';
 import { EXIT, print, volumePath, withVolume, type VerbContext } from './context.ts';
 
 export interface CatOptions {

@@ -4,10 +4,10 @@ import { toByteString } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
 import type { MetaAddress } from '../../codec/url.ts';
 import type { Path } from '../../reconcile/entry.ts';
-import { ConfigError, VolumeError } from '../error.ts';
-import type { DataOptions } from '../open-blocks.ts';
-import type { Clock, LeaseStore } from '../ports.ts';
-import { openVolume, type Volume } from '../volume.ts';
+import { ConfigError, VolumeError } from '../base/error.ts';
+import type { DataOptions } from '../volume/open-blocks.ts';
+import type { Clock, LeaseStore } from '../base/ports.ts';
+import { openVolume, type Volume } from '../volume/volume.ts';
 
 /** A stream to print to; `write` returns false when it wants to be waited for (`drain`), as Node's streams do. */
 export interface Output {

@@ -11,15 +11,15 @@ import type { Compare, StoreOp } from '../../codec/kv.ts';
 import { decodeSetting } from '../../codec/setting.ts';
 import { parseBucket, type BucketAddress, type MetaAddress } from '../../codec/url.ts';
 import { NO_STAT } from '../../reconcile/accounting.ts';
-import { deleteKeys } from '../blocks.ts';
-import { loadCipher } from '../cipher.ts';
-import { ConfigError, DecodeError, VolumeError } from '../error.ts';
-import { etcdStore } from '../etcd.ts';
-import { uuidKey } from '../open-blocks.ts';
-import type { EtcdStore } from '../ports.ts';
-import { wrapSecret } from '../secret.ts';
+import { deleteKeys } from '../volume/blocks.ts';
+import { loadCipher } from '../volume/cipher.ts';
+import { ConfigError, DecodeError, VolumeError } from '../base/error.ts';
+import { etcdStore } from '../etcd/etcd.ts';
+import { uuidKey } from '../volume/open-blocks.ts';
+import type { EtcdStore } from '../base/ports.ts';
+import { wrapSecret } from '../volume/secret.ts';
 import { EXIT, print, type VerbContext } from './context.ts';
-import { withSignal } from '../signal.ts';
+import { withSignal } from '../base/signal.ts';
 
 export interface FormatOptions {
   /** 3 to 63 of a-z, 0-9 and dash. */

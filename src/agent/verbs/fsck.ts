@@ -3,11 +3,11 @@
 import { encodeKey } from '../../codec/key.ts';
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { Finding, Repair } from '../../reconcile/finding.ts';
-import { deleteFileData } from '../deleted-file.ts';
+import { deleteFileData } from '../volume/deleted-file.ts';
 import { deleteDeadSlice } from '../housekeeping/dead-slice.ts';
 import { check, type Checked } from '../housekeeping/check.ts';
 import { repairable, writeRepairs } from '../housekeeping/repair.ts';
-import type { Volume } from '../volume.ts';
+import type { Volume } from '../volume/volume.ts';
 import { EXIT, print, withVolume, type VerbContext } from './context.ts';
 
 export interface FsckOptions {

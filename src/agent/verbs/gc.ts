@@ -1,13 +1,13 @@
 /** `gc`: does for a volume what mounts do in the background, and removes what killed writers left. */
 
-import { ConfigError, VolumeError } from '../error.ts';
+import { ConfigError, VolumeError } from '../base/error.ts';
 import { cleanUp } from '../housekeeping/clean-up.ts';
 import type { CleanupReport } from '../housekeeping/report.ts';
 import { work } from '../housekeeping/worker.ts';
-import { configureLog, type LogFormat } from '../log.ts';
-import type { Volume } from '../volume.ts';
+import { configureLog, type LogFormat } from '../base/log.ts';
+import type { Volume } from '../volume/volume.ts';
 import { EXIT, print, withVolume, type VerbContext } from './context.ts';
-import { withSignal } from '../signal.ts';
+import { withSignal } from '../base/signal.ts';
 
 export interface GcOptions {
   readonly dryRun: boolean;

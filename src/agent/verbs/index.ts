@@ -3,7 +3,7 @@
 import { readFileSync } from 'node:fs';
 import type { Options } from 'yargs';
 
-import { ConfigError } from '../error.ts';
+import { ConfigError } from '../base/error.ts';
 import { cat } from './cat.ts';
 import { parseDuration } from '../options.ts';
 import { conflictsDrop, conflictsLs, conflictsShow, conflictsTake } from './conflicts.ts';

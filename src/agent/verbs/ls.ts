@@ -3,8 +3,8 @@
 import type { Attr } from '../../codec/attr.ts';
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
-import type { Volume } from '../volume.ts';
-import { shownPath, VolumeTree, type VolumeNode } from '../volume-tree.ts';
+import type { Volume } from '../volume/volume.ts';
+import { shownPath, VolumeTree, type VolumeNode } from '../volume/volume-tree.ts';
 import { EXIT, print, volumePath, withVolume, type VerbContext } from './context.ts';
 
 export interface LsOptions {

@@ -4,12 +4,12 @@ import { createHash } from 'node:crypto';
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { FileEntry } from '../../reconcile/entry.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
-import type { ReadContent } from '../content.ts';
-import { Pusher, type ChangeOutcome } from '../push.ts';
-import type { Volume } from '../volume.ts';
-import { shownPath, VolumeTree, type VolumeNode } from '../volume-tree.ts';
+import type { ReadContent } from '../push/content.ts';
+import { Pusher, type ChangeOutcome } from '../push/push.ts';
+import type { Volume } from '../volume/volume.ts';
+import { shownPath, VolumeTree, type VolumeNode } from '../volume/volume-tree.ts';
 import { EXIT, print, type VerbContext } from './context.ts';
-import { withSignal } from '../signal.ts';
+import { withSignal } from '../base/signal.ts';
 
 /** How often the changes are made up anew because another writer came first. */
 const TRIES = 20;

@@ -6,11 +6,11 @@ import { open } from 'node:fs/promises';
 import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
 import { join, nameOf, parentOf, type FileEntry, type Path } from '../../reconcile/entry.ts';
-import { digestOf } from '../digest.ts';
-import { ConfigError, LocalError } from '../error.ts';
-import type { ReadContent } from '../content.ts';
-import type { Volume } from '../volume.ts';
-import { shownPath, type VolumeTree } from '../volume-tree.ts';
+import { digestOf } from '../base/digest.ts';
+import { ConfigError, LocalError } from '../base/error.ts';
+import type { ReadContent } from '../push/content.ts';
+import type { Volume } from '../volume/volume.ts';
+import { shownPath, type VolumeTree } from '../volume/volume-tree.ts';
 import { EXIT, print, volumePath, withWritableVolume, type VerbContext } from './context.ts';
 import { fileChange, ownerOf, pushUntilDone } from './pushing.ts';
 

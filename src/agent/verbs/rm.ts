@@ -4,9 +4,9 @@ import { escapeBytes } from '../../codec/bytes.ts';
 import type { ByteString } from '../../codec/kv.ts';
 import type { Path } from '../../reconcile/entry.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
-import { ConfigError } from '../error.ts';
-import type { Volume } from '../volume.ts';
-import { shownPath, type VolumeNode, type VolumeTree } from '../volume-tree.ts';
+import { ConfigError } from '../base/error.ts';
+import type { Volume } from '../volume/volume.ts';
+import { shownPath, type VolumeNode, type VolumeTree } from '../volume/volume-tree.ts';
 import { EXIT, print, volumePath, withWritableVolume, type VerbContext } from './context.ts';
 import { pushUntilDone } from './pushing.ts';
 

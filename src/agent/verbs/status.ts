@@ -1,8 +1,8 @@
 /** `status`: what the agent of a directory says of itself, read from its state directory; the probe of the manifests. */
 
-import { ConfigError } from '../error.ts';
-import { nodeFs } from '../fs.ts';
-import type { Layout } from '../layout.ts';
+import { ConfigError } from '../base/error.ts';
+import { nodeFs } from '../disk/fs.ts';
+import type { Layout } from '../disk/layout.ts';
 import { readStatus, type Status } from '../status.ts';
 import { EXIT, print, type Output } from './context.ts';
 

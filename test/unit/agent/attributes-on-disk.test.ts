@@ -3,10 +3,10 @@
 import { expect } from 'chai';
 import fs from 'node:fs';
 
-import { nodeFs } from '../../../src/agent/fs.ts';
-import { native } from '../../../src/agent/native.ts';
-import type { FsPort } from '../../../src/agent/ports.ts';
-import { entryOfSlot } from '../../../src/agent/slot.ts';
+import { nodeFs } from '../../../src/agent/disk/fs.ts';
+import { native } from '../../../src/agent/disk/native.ts';
+import type { FsPort } from '../../../src/agent/base/ports.ts';
+import { entryOfSlot } from '../../../src/agent/disk/slot.ts';
 import { NOTHING_HELD, type Xattrs } from '../../../src/reconcile/attributes.ts';
 import type { Path } from '../../../src/reconcile/entry.ts';
 import { asNobody } from '../../support/nobody.ts';

@@ -1,7 +1,7 @@
 /** Waits between tries. */
 
 import { expect } from 'chai';
-import { backoffMs } from '../../../src/agent/backoff.ts';
+import { backoffMs } from '../../../src/agent/base/backoff.ts';
 
 const LIMITS = { firstMs: 50, maxMs: 3_000 };
 

@@ -2,10 +2,10 @@
 
 import { readFileSync } from 'node:fs';
 import { expect } from 'chai';
-import { loadCipher } from '../../../src/agent/cipher.ts';
-import { codeOf } from '../../../src/agent/error.ts';
-import { uuidKey } from '../../../src/agent/open-blocks.ts';
-import { unwrapSecrets, wrapSecret } from '../../../src/agent/secret.ts';
+import { loadCipher } from '../../../src/agent/volume/cipher.ts';
+import { codeOf } from '../../../src/agent/base/error.ts';
+import { uuidKey } from '../../../src/agent/volume/open-blocks.ts';
+import { unwrapSecrets, wrapSecret } from '../../../src/agent/volume/secret.ts';
 import { decrypt, encrypt } from '../../../src/codec/encrypt.ts';
 import { decodeSetting, type Setting } from '../../../src/codec/setting.ts';
 import { FIXTURE_PASSPHRASE, loadVolume, metaKvs, type FixtureVolume } from '../../support/fixture.ts';

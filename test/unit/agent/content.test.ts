@@ -1,7 +1,11 @@
 import { createHash } from 'node:crypto';
 import { expect } from 'chai';
-import { storeContent, type StoreContentOptions, type StoredContent } from '../../../src/agent/content.ts';
-import type { Volume } from '../../../src/agent/volume.ts';
+import {
+  storeContent,
+  type StoreContentOptions,
+  type StoredContent,
+} from '../../../src/agent/push/content.ts';
+import type { Volume } from '../../../src/agent/volume/volume.ts';
 import { CHUNK_SIZE } from '../../../src/codec/slice.ts';
 import type { FileEntry } from '../../../src/reconcile/entry.ts';
 import type { PushChange } from '../../../src/reconcile/push-change.ts';

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { expect } from 'chai';
 
-import { DirectoryWatch } from '../../../src/agent/directory-watch.ts';
+import { DirectoryWatch } from '../../../src/agent/disk/directory-watch.ts';
 import { until } from '../../support/until.ts';
 
 describe('a watch on each directory', () => {

@@ -10,8 +10,8 @@ import {
   translateCancel,
   translateCommit,
   translateStream,
-} from '../../../src/agent/etcd-error.ts';
-import { AuthError, codeOf } from '../../../src/agent/error.ts';
+} from '../../../src/agent/etcd/etcd-error.ts';
+import { AuthError, codeOf } from '../../../src/agent/base/error.ts';
 
 const NAMES: Readonly<Record<number, string>> = {
   1: 'CANCELLED',

@@ -1,7 +1,7 @@
 /** Which servers' progress may be believed. */
 
 import { expect } from 'chai';
-import { hasExactProgress } from '../../../src/agent/etcd-stream.ts';
+import { hasExactProgress } from '../../../src/agent/etcd/etcd-stream.ts';
 
 describe('progress of a watch', () => {
   for (const [version, exact] of [

@@ -1,7 +1,7 @@
 import { expect } from 'chai';
 
-import { ConfigError } from '../../../src/agent/error.ts';
-import { createFilter, isReservedTop } from '../../../src/agent/filter.ts';
+import { ConfigError } from '../../../src/agent/base/error.ts';
+import { createFilter, isReservedTop } from '../../../src/agent/disk/filter.ts';
 
 const CASES: readonly {
   readonly patterns: readonly string[];

@@ -7,8 +7,8 @@ import { closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writ
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import { nodeFs } from '../../../src/agent/fs.ts';
-import { native } from '../../../src/agent/native.ts';
+import { nodeFs } from '../../../src/agent/disk/fs.ts';
+import { native } from '../../../src/agent/disk/native.ts';
 
 describe('nodeFs', () => {
   let folder: string;

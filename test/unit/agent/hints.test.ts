@@ -1,8 +1,8 @@
 import { expect } from 'chai';
 
-import { Hints } from '../../../src/agent/hints.ts';
-import { layoutOf } from '../../../src/agent/layout.ts';
-import type { WatchPort } from '../../../src/agent/ports.ts';
+import { Hints } from '../../../src/agent/look/hints.ts';
+import { layoutOf } from '../../../src/agent/disk/layout.ts';
+import type { WatchPort } from '../../../src/agent/base/ports.ts';
 
 class Told implements WatchPort {
   hint: Parameters<WatchPort['start']>[0] = () => undefined;

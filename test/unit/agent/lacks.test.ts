@@ -2,8 +2,8 @@
 
 import { expect } from 'chai';
 
-import { asAgreed, withLacks } from '../../../src/agent/lacks.ts';
-import { entryOfSlot, type FileSlot, type Slot } from '../../../src/agent/slot.ts';
+import { asAgreed, withLacks } from '../../../src/agent/disk/lacks.ts';
+import { entryOfSlot, type FileSlot, type Slot } from '../../../src/agent/disk/slot.ts';
 import { NOTHING_HELD } from '../../../src/reconcile/attributes.ts';
 import { fileEntry } from '../../support/trees.ts';
 

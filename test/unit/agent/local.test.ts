@@ -4,13 +4,13 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect } from 'chai';
-import { nodeFs } from '../../../src/agent/fs.ts';
-import { layoutOf } from '../../../src/agent/layout.ts';
-import { Ledger } from '../../../src/agent/ledger.ts';
+import { nodeFs } from '../../../src/agent/disk/fs.ts';
+import { layoutOf } from '../../../src/agent/disk/layout.ts';
+import { Ledger } from '../../../src/agent/state/ledger.ts';
 import { NOTHING_HELD } from '../../../src/reconcile/attributes.ts';
-import { Local } from '../../../src/agent/local.ts';
-import type { Look } from '../../../src/agent/look.ts';
-import type { Slot } from '../../../src/agent/slot.ts';
+import { Local } from '../../../src/agent/look/local.ts';
+import type { Look } from '../../../src/agent/look/look.ts';
+import type { Slot } from '../../../src/agent/disk/slot.ts';
 import { fileEntry } from '../../support/trees.ts';
 
 const FILE: Slot = {

@@ -2,9 +2,9 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 
-import { codeOf, ConfigError } from '../../../src/agent/error.ts';
-import { nodeFs } from '../../../src/agent/fs.ts';
-import { acquireLock } from '../../../src/agent/lock.ts';
+import { codeOf, ConfigError } from '../../../src/agent/base/error.ts';
+import { nodeFs } from '../../../src/agent/disk/fs.ts';
+import { acquireLock } from '../../../src/agent/start/lock.ts';
 import { removeTree, ServedDirectory, temporaryDirectory } from '../../support/served-directory.ts';
 import { file } from '../../support/tree-on-disk.ts';
 

@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 
-import { acceptTrip, Guards } from '../../../src/agent/guards.ts';
-import { MassDelete, type Turn } from '../../../src/agent/mass-delete.ts';
+import { acceptTrip, Guards } from '../../../src/agent/guard/guards.ts';
+import { MassDelete, type Turn } from '../../../src/agent/guard/mass-delete.ts';
 import type { Change } from '../../../src/reconcile/change.ts';
 import { ManualClock } from '../../support/manual-clock.ts';
 import { removeTree, ServedDirectory, unflushedFs } from '../../support/served-directory.ts';

@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 
-import { ConfigError } from '../../../src/agent/error.ts';
+import { ConfigError } from '../../../src/agent/base/error.ts';
 import { defaultAgentId, OPTIONS, OptionValues, parseDuration } from '../../../src/agent/options.ts';
 
 describe('options', () => {

@@ -3,8 +3,8 @@ import fs from 'node:fs';
 import { createServer } from 'node:net';
 import { expect } from 'chai';
 
-import type { FsPort } from '../../../src/agent/ports.ts';
-import { wantedForAdoption } from '../../../src/agent/items.ts';
+import type { FsPort } from '../../../src/agent/base/ports.ts';
+import { wantedForAdoption } from '../../../src/agent/publish/items.ts';
 import { asNobody } from '../../support/nobody.ts';
 import {
   fileLine,

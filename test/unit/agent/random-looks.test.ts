@@ -6,7 +6,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { AncestorEntry } from '../../../src/agent/ancestor-entry.ts';
+import type { AncestorEntry } from '../../../src/agent/state/ancestor-entry.ts';
 import { targetInVolume } from '../../../src/reconcile/target.ts';
 import type { Path } from '../../../src/reconcile/entry.ts';
 import { differences, shown, type ShownTree } from '../../support/agent.ts';

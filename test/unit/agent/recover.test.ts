@@ -1,8 +1,8 @@
 import fs from 'node:fs';
 import { expect } from 'chai';
 
-import { codeOf } from '../../../src/agent/error.ts';
-import type { FsPort } from '../../../src/agent/ports.ts';
+import { codeOf } from '../../../src/agent/base/error.ts';
+import type { FsPort } from '../../../src/agent/base/ports.ts';
 import {
   fileLine,
   NOTHING_FOUND,

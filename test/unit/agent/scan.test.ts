@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { expect } from 'chai';
 
-import type { FsPort } from '../../../src/agent/ports.ts';
+import type { FsPort } from '../../../src/agent/base/ports.ts';
 import { asNobody } from '../../support/nobody.ts';
 import {
   fileLine,

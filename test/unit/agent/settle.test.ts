@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 
-import { Settling } from '../../../src/agent/settle.ts';
+import { Settling } from '../../../src/agent/look/settle.ts';
 
 /** One look at one name; `at` is the time in milliseconds. */
 function looker(

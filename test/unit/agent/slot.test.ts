@@ -1,6 +1,6 @@
 import { expect } from 'chai';
 
-import type { FileStat } from '../../../src/agent/ports.ts';
+import type { FileStat } from '../../../src/agent/base/ports.ts';
 import {
   entryOfSlot,
   sameSignature,
@@ -8,7 +8,7 @@ import {
   signatureOf,
   SlotTree,
   type Slot,
-} from '../../../src/agent/slot.ts';
+} from '../../../src/agent/disk/slot.ts';
 
 const STAT: FileStat = {
   type: 'file',

@@ -1,10 +1,10 @@
 /** What of a store counts, when it may be another one at each answer. */
 
 import { expect } from 'chai';
-import { CompactedError } from '../../../src/agent/error.ts';
-import { Newest } from '../../../src/agent/history.ts';
-import type { EtcdStore } from '../../../src/agent/ports.ts';
-import { Verifier } from '../../../src/agent/verifier.ts';
+import { CompactedError } from '../../../src/agent/base/error.ts';
+import { Newest } from '../../../src/agent/follow/history.ts';
+import type { EtcdStore } from '../../../src/agent/base/ports.ts';
+import { Verifier } from '../../../src/agent/follow/verifier.ts';
 import type { Kv } from '../../../src/codec/kv.ts';
 
 /** The revisions of one key `k` of a store, by number; from `compacted` on they can be read. */

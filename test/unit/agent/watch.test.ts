@@ -1,7 +1,7 @@
 /** The watch state machine, message by message. */
 
 import { expect } from 'chai';
-import { AuthError, UnavailableError } from '../../../src/agent/error.ts';
+import { AuthError, UnavailableError } from '../../../src/agent/base/error.ts';
 import {
   DEFAULT_WATCH_OPTIONS,
   type WatchListener,
@@ -9,7 +9,7 @@ import {
   type WatchStream,
   type WatchTransport,
   followRanges,
-} from '../../../src/agent/watch.ts';
+} from '../../../src/agent/etcd/watch.ts';
 import type { KeyRange, StoreEvent } from '../../../src/codec/kv.ts';
 import { ManualClock, settle } from '../../support/manual-clock.ts';
 import { WatchRecorder } from '../../support/watch-recorder.ts';

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { loadCodecs } from '../../../src/agent/codecs.ts';
+import { loadCodecs } from '../../../src/agent/volume/codecs.ts';
 import { compressionOf, packBlock, unpackBlock, type BlockCodecs } from '../../../src/codec/compress.ts';
 import { DecodeError } from '../../../src/codec/error.ts';
 import { hex } from '../../support/hex.ts';

@@ -8,9 +8,9 @@ import type { ByteString } from '../../../src/codec/kv.ts';
 import { toByteString, utf8ByteString } from '../../../src/codec/bytes.ts';
 import { decodeSetting, readRefusal, type Setting } from '../../../src/codec/setting.ts';
 import { decrypt } from '../../../src/codec/encrypt.ts';
-import { loadCipher } from '../../../src/agent/cipher.ts';
-import { unwrapSecrets } from '../../../src/agent/secret.ts';
-import { loadCodecs } from '../../../src/agent/codecs.ts';
+import { loadCipher } from '../../../src/agent/volume/cipher.ts';
+import { unwrapSecrets } from '../../../src/agent/volume/secret.ts';
+import { loadCodecs } from '../../../src/agent/volume/codecs.ts';
 import type { RemoteView } from '../../../src/reconcile/assemble.ts';
 import type { InodeIndex } from '../../../src/reconcile/inode-index.ts';
 import {
