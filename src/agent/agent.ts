@@ -6,10 +6,8 @@ import { escapeBytes } from '../codec/bytes.ts';
 import type { ByteString } from '../codec/kv.ts';
 import type { Change } from '../reconcile/change.ts';
 import type { ConflictPolicy } from '../reconcile/conflict.ts';
-import { isHeldByMoves, NO_MOVES } from '../reconcile/cross-moves.ts';
-import type { Entry, Path } from '../reconcile/entry.ts';
-import { ancestorsOf } from '../reconcile/push-change.ts';
-import { reconcile, type Reconciled } from '../reconcile/reconcile.ts';
+import type { Path } from '../reconcile/entry.ts';
+import type { Reconciled } from '../reconcile/reconcile.ts';
 import type { Abilities } from './disk/abilities.ts';
 import { AncestorCache } from './state/ancestor-cache.ts';
 import { Crossing } from './conflict/crossing.ts';
@@ -17,7 +15,6 @@ import { DisplacedInodes } from './follow/displaced.ts';
 import { contentsToStage, LinkSources, localItems, wantedForAdoption } from './publish/items.ts';
 import type { Guards } from './guard/guards.ts';
 import type { Layout } from './disk/layout.ts';
-import { agreedAt, sameFields, type AncestorEntry } from './state/ancestor-entry.ts';
 import type { Ledger } from './state/ledger.ts';
 import { Local } from './look/local.ts';
 import { log } from './base/log.ts';
@@ -31,7 +28,9 @@ import { PathProblems } from './disk/path-problems.ts';
 import type { Clock, FsPort } from './base/ports.ts';
 import { Publisher } from './publish/publisher.ts';
 import { recover } from './start/recover.ts';
+import { RemoteNews } from './follow/remote-news.ts';
 import type { Remote } from './follow/remote.ts';
+import { Judge } from './judge.ts';
 import { Scanner } from './look/scan.ts';
 import { mendTop } from './publish/top.ts';
 import { Unadopted } from './unadopted.ts';
@@ -77,13 +76,10 @@ export class Agent {
   readonly local: Local;
   readonly parked: Parked;
   readonly #problems = new PathProblems();
-  /** Paths whose remote entry may differ from the ancestor's, and a revision at which it did not yet; 0n: unknown. */
-  readonly #remoteDirty = new Map<Path, bigint>();
+  readonly #news = new RemoteNews();
   readonly #outbox: Outbox;
   readonly #cache: AncestorCache;
   #remote: Remote | undefined;
-  /** What comes before this turn's reconciliation. */
-  #moves = NO_MOVES;
   readonly #merger: Merger;
   readonly #displaced: DisplacedInodes;
   readonly #massDelete: MassDelete;
@@ -91,6 +87,7 @@ export class Agent {
   readonly #publisher: Publisher;
   readonly #crossing: Crossing;
   readonly #unadopted: Unadopted;
+  readonly #judge: Judge;
   #mode: 'two-way' | 'pull';
   #epoch = 0;
   #isLate = true;
@@ -110,7 +107,7 @@ export class Agent {
     this.#merger = new Merger({ fs, layout, cache: this.#cache, subdir, localAt });
     const inodeAt = (at: ByteString): bigint | undefined => fs.lstat('look at loser', at)?.ino;
     this.#losers = new Losers({ local: this.local, parked: this.parked, localAt, inodeAt });
-    const onStale = (path: Path): void => this.#noteRemote(path, ledger.state.revision);
+    const onStale = (path: Path): void => this.#news.note(path, ledger.state.revision);
     const onEnd = (): void => this.onWake();
     const { local, parked } = this;
     this.#displaced = new DisplacedInodes(clock);
@@ -144,6 +141,8 @@ export class Agent {
       merger: this.#merger,
       look: async (directories) => this.look(directories),
     });
+    const isTwoWay = (): boolean => this.#mode === 'two-way';
+    const news = this.#news;
     this.#crossing = new Crossing({
       fs,
       layout,
@@ -154,11 +153,21 @@ export class Agent {
       carryOnly,
       outbox: this.#outbox,
       publisher: this.#publisher,
-      isTwoWay: () => this.#mode === 'two-way',
-      remoteDirty: this.#remoteDirty,
-      noteRemote: (path, before) => this.#noteRemote(path, before),
+      isTwoWay,
+      news,
     });
     this.#unadopted = new Unadopted({ ledger, adopt, excluded });
+    this.#judge = new Judge({
+      ledger,
+      local,
+      news,
+      outbox: this.#outbox,
+      merger: this.#merger,
+      unadopted: this.#unadopted,
+      held: abilities.held,
+      conflict: options.conflict,
+      isTwoWay,
+    });
     for (const path of this.#unadopted.release()) local.dirty.add(path);
   }
 
@@ -261,7 +270,7 @@ export class Agent {
     const before = remote.revision === 0n ? this.#o.ledger.state.revision : remote.revision;
     const advanced = await remote.advance(signal);
     let waitMs = Infinity;
-    if ('changed' in advanced) for (const path of advanced.changed) this.#noteRemote(path, before);
+    if ('changed' in advanced) for (const path of advanced.changed) this.#news.note(path, before);
     else waitMs = advanced.waitMs;
     if (remote.revision === 0n || remote.gone !== undefined || this.#damage !== undefined) return waitMs;
     if (remote.epoch !== this.#epoch) this.#outbox.forgetRevision();
@@ -272,17 +281,17 @@ export class Agent {
     this.#losers.parkLate(remote.revision);
     waitMs = Math.min(waitMs, await this.#parkLate(remote, signal));
     const { sinceFlipMs } = this.#publisher;
-    this.#moves = this.#crossing.find(remote);
-    if (this.#moves.toLocal.length > 0 && sinceFlipMs >= this.#o.minIntervalMs) {
-      await this.#crossing.publish(this.#moves.toLocal, remote);
+    const moves = this.#crossing.find(remote);
+    if (moves.toLocal.length > 0 && sinceFlipMs >= this.#o.minIntervalMs) {
+      await this.#crossing.publish(moves.toLocal, remote);
       return LATER_MS;
     }
-    if (this.#moves.toLocal.length > 0) waitMs = Math.min(waitMs, this.#o.minIntervalMs - sinceFlipMs);
-    if (this.#moves.toRemote.length > 0)
-      waitMs = Math.min(waitMs, this.#outbox.startMoves(this.#moves.toRemote, connection, signal));
-    const plan = await this.#decide(connection, signal);
+    if (moves.toLocal.length > 0) waitMs = Math.min(waitMs, this.#o.minIntervalMs - sinceFlipMs);
+    if (moves.toRemote.length > 0)
+      waitMs = Math.min(waitMs, this.#outbox.startMoves(moves.toRemote, connection, signal));
+    const plan = await this.#judge.decide(connection, moves, signal);
     if (plan.untried.length > 0) waitMs = Math.min(waitMs, UNREAD_MS);
-    this.#agree(plan, remote.revision);
+    this.#judge.agree(plan, remote.revision);
     const toPush = await this.#publish(plan, remote, sinceFlipMs, signal);
     this.#isLate = typeof toPush === 'string';
     if (toPush === 'later')
@@ -296,10 +305,6 @@ export class Agent {
       if (this.#cache.hasWork) waitMs = Math.min(waitMs, LATER_MS);
     }
     return Math.max(0, waitMs);
-  }
-
-  #noteRemote(path: Path, before: bigint): void {
-    if (!this.#remoteDirty.has(path)) this.#remoteDirty.set(path, before);
   }
 
   /** Where the local version of a path is on disk. */
@@ -318,83 +323,9 @@ export class Agent {
     return waitMs;
   }
 
-  #isBlocked(path: Path): boolean {
-    if (this.local.busy.has(path) || this.#outbox.isPushing(path)) return true;
-    return this.#outbox.isRefused(path, this.#remoteDirty.has(path));
-  }
-
-  /** Whether what was found somewhere stays there. In the idle tree it cannot, whatever goes on: the next flip needs that. */
-  #hasToWait(path: Path): boolean {
-    return this.local.tops.has(path) ? this.#isBlocked(path) : this.local.busy.has(path);
-  }
-
   /** Resolves when no push is under way. */
   async idle(): Promise<void> {
     await this.#outbox.idle();
-  }
-
-  /** Whether a directory above is new, or not there any more, and has to wait: what is below it waits with it. */
-  #isBelowBlocked(path: Path): boolean {
-    const { ancestor } = this.#o.ledger.state;
-    for (const dir of ancestorsOf(path)) {
-      if (!this.#isBlocked(dir)) continue;
-      if ([ancestor.get(dir), this.local.entryAt(dir)].some((entry) => entry?.type !== 'directory'))
-        return true;
-    }
-    return false;
-  }
-
-  /** What is to be done, once all that can be merged has been tried. */
-  async #decide(connection: Connection, signal: AbortSignal): Promise<Reconciled> {
-    const plan = this.#reconcile(connection.remote);
-    if (plan.untried.length + plan.merged.length + plan.conflicts.length === 0) this.#merger.clear();
-    if (plan.untried.length === 0) return plan;
-    const revision = (path: Path): bigint => this.#remoteDirty.get(path) ?? this.#o.ledger.state.revision;
-    await this.#merger.attempt(plan.untried, connection, revision, signal);
-    return this.#reconcile(connection.remote);
-  }
-
-  #reconcile(remote: Remote): Reconciled {
-    const local = new Map<Path, Entry | undefined>();
-    const changed = new Map<Path, Entry | undefined>();
-    const { ancestor, unadopted } = this.#o.ledger.state;
-    const here = [...this.local.dirty, ...this.local.adoptions.keys()];
-    this.#unadopted.noteBelow(here, remote);
-    for (const path of here) {
-      if (this.#isBlocked(path) || this.#isBelowBlocked(path) || unadopted.has(path)) continue;
-      if (isHeldByMoves(this.#moves, path, ancestor) || this.local.arrivesEarly(path)) continue;
-      local.set(path, this.local.entryAt(path));
-    }
-    for (const path of this.#remoteDirty.keys()) {
-      if (this.local.busy.has(path) || this.#outbox.isPushing(path) || this.#isBelowBlocked(path)) continue;
-      if (isHeldByMoves(this.#moves, path, ancestor)) continue;
-      changed.set(path, remote.tree.get(path));
-      // What is not known to differ is as the ancestor has it, but for paths that have none: there disk decides.
-      if (!ancestor.has(path) && !local.has(path)) local.set(path, this.local.entryAt(path));
-    }
-    // A directory that nothing was published into knows of no edits: what it holds is not known to be newer.
-    const decidesAlone = this.#mode === 'pull' || this.#o.ledger.state.revision === 0n;
-    return reconcile({
-      ancestor,
-      local,
-      remote: changed,
-      held: this.#o.abilities.held,
-      policy: decidesAlone ? 'remote' : this.#o.conflict,
-      merged: (versions) => this.#merger.result(versions),
-    });
-  }
-
-  #agree({ agreed }: Reconciled, revision: bigint): void {
-    const { ledger } = this.#o;
-    const { ancestor, replaced } = ledger.state;
-    const news: [Path, AncestorEntry | null][] = [];
-    for (const [path, entry] of agreed) {
-      if (!sameFields(ancestor.get(path), entry) || replaced.has(path))
-        news.push([path, entry === undefined ? null : agreedAt(entry, revision)]);
-      this.#remoteDirty.delete(path);
-    }
-    if (news.length > 0) ledger.write([{ t: 'ancestor', entries: news }], false);
-    for (const path of agreed.keys()) this.local.settle(path);
   }
 
   /**
@@ -440,7 +371,7 @@ export class Agent {
       slots: state.slots,
       pushing: this.#outbox.pushing,
       inActive: (path) => layout.inTree(state.active ?? 'a', path),
-      isBlocked: (path) => this.#hasToWait(path),
+      isBlocked: (path) => this.#judge.hasToWait(path),
       isTaken: (path) => request.has(path),
     });
     // Only what is taken over from there: what the volume brings to a name that was removed there is news, and gets its link.
@@ -467,7 +398,7 @@ export class Agent {
       if (adoptions.has(path)) this.local.adopted(path);
       else this.local.dirty.add(path);
       this.local.settle(path);
-      if (!result.problems.has(path)) this.#remoteDirty.delete(path);
+      if (!result.problems.has(path)) this.#news.settle(path);
       this.#problems.set(path, result.problems.get(path));
     }
     // A directory that could not go with what the tree missed is there again, for what somebody had made in it.

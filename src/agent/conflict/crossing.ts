@@ -13,6 +13,7 @@ import type { Outbox } from '../push/outbox.ts';
 import type { PathProblems } from '../disk/path-problems.ts';
 import type { FsPort } from '../base/ports.ts';
 import type { Publisher } from '../publish/publisher.ts';
+import type { RemoteNews } from '../follow/remote-news.ts';
 import type { Remote } from '../follow/remote.ts';
 import { statInTree } from '../disk/tree-stat.ts';
 
@@ -29,10 +30,7 @@ interface Options {
   readonly carryOnly: boolean;
   /** Whether local edits are pushed at all. */
   readonly isTwoWay: () => boolean;
-  /** Paths whose remote entry may differ from the ancestor's. */
-  readonly remoteDirty: ReadonlyMap<Path, bigint>;
-  /** The remote entry of a path may differ; it did not yet at the revision. */
-  readonly noteRemote: (path: Path, before: bigint) => void;
+  readonly news: RemoteNews;
 }
 
 export class Crossing {
@@ -44,11 +42,11 @@ export class Crossing {
 
   /** Nothing is known of moves in a directory without a past. */
   find(remote: Remote): CrossMoves {
-    const { ledger, local: side, abilities, outbox, carryOnly, isTwoWay, remoteDirty } = this.#o;
+    const { ledger, local: side, abilities, outbox, carryOnly, isTwoWay, news } = this.#o;
     const { ancestor, revision, unadopted } = ledger.state;
     const { dirty, adoptions, busy } = side;
     const isQuiet = dirty.size + adoptions.size + busy.size === 0;
-    if (isQuiet || remoteDirty.size === 0 || revision === 0n || !isTwoWay()) return NO_MOVES;
+    if (isQuiet || news.size === 0 || revision === 0n || !isTwoWay()) return NO_MOVES;
     const paths = [...new Set([...dirty, ...adoptions.keys()])].filter((path) => !unadopted.has(path));
     const local = new Map(paths.map((path) => [path, side.entryAt(path)]));
     const arriving = this.#arriving();
@@ -56,7 +54,7 @@ export class Crossing {
     return findCrossMoves({
       ancestor,
       local,
-      remote: new Map([...remoteDirty.keys()].map((path) => [path, remote.tree.get(path)])),
+      remote: new Map([...news.paths].map((path) => [path, remote.tree.get(path)])),
       held: abilities.held,
       cameFrom: (path) => arriving.get(path)?.from ?? side.cameFrom(path),
       // What was found beside the trees comes into them first.
@@ -82,7 +80,7 @@ export class Crossing {
 
   /** Moves made in the volume, here: in a flip of their own, so that what crosses them is compared where it is then. */
   async publish(moves: readonly Move[], remote: Remote): Promise<void> {
-    const { ledger, layout, local, publisher, problems, noteRemote } = this.#o;
+    const { ledger, layout, local, publisher, problems, news } = this.#o;
     const { items, ancestor } = itemsOfMoves(ledger.state, layout, moves);
     const { revision } = ledger.state;
     const result =
@@ -93,10 +91,10 @@ export class Crossing {
     const isMoved = (path: Path): boolean => places.some((place) => isAtOrBelow(path, place));
     for (const path of [...items.keys(), ...ancestor.map(([moved]) => moved)]) {
       local.dirty.add(path);
-      noteRemote(path, remote.revision);
+      news.note(path, remote.revision);
       problems.set(path, result?.problems.get(path));
     }
-    for (const path of remote.tree.keys()) if (isMoved(path)) noteRemote(path, remote.revision);
+    for (const path of remote.tree.keys()) if (isMoved(path)) news.note(path, remote.revision);
     for (const { base, from, to } of moves) {
       const reason = 'moved here and in the volume: it has the name that the volume gave it';
       if (from !== base && from !== to) log('warn', 'conflict decided', { path: to, reason });
