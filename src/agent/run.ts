@@ -2,17 +2,11 @@
 
 import type { ByteString } from '../codec/kv.ts';
 import type { Path } from '../reconcile/entry.ts';
-import { findAbilities, type Abilities } from './disk/abilities.ts';
+import { findAbilities } from './disk/abilities.ts';
 import { Agent } from './agent.ts';
+import { Connector } from './connector.ts';
 import { onceDone, stopped, timedOut, type EndFacts } from './ending.ts';
-import {
-  AgentError,
-  codeOf,
-  CompactedError,
-  ConfigError,
-  UnavailableError,
-  VolumeError,
-} from './base/error.ts';
+import { AgentError, codeOf, ConfigError, UnavailableError } from './base/error.ts';
 import { createFilter, isReservedTop } from './disk/filter.ts';
 import { noteFilter } from './start/filter-change.ts';
 import { pathFromText } from './disk/fs.ts';
@@ -23,18 +17,13 @@ import type { Ledger } from './state/ledger.ts';
 import type { LedgerState } from './state/ledger-state.ts';
 import { log } from './base/log.ts';
 import type { Connection } from './push/outbox.ts';
-import type { Clock, EtcdStore, Ports } from './base/ports.ts';
+import type { Clock, Ports } from './base/ports.ts';
 import { openState, type OpenState } from './start/recover.ts';
-import { Remote } from './follow/remote.ts';
 import { identityOf, whyReplaced, type Identity } from './start/restore.ts';
 import { StatusWriter } from './status-writer.ts';
 import { BeginAnew, StoreGuards } from './guard/store-guards.ts';
 import type { RunOptions, RunResult } from './run-options.ts';
-import { openVolume, type Volume } from './volume/volume.ts';
 
-/** Pause before the store is asked again, doubled up to the longest; milliseconds. */
-const CONNECT_PAUSE_MS = 100;
-const CONNECT_PAUSE_MAX_MS = 3_000;
 /** A look while something settles; milliseconds. */
 const SETTLE_LOOK_MS = 60;
 /** Hints that come together are looked at together; milliseconds. */
@@ -123,19 +112,15 @@ class Runner {
   readonly #clock: Clock;
   readonly #layout: Layout;
   readonly #ledger: Ledger;
-  readonly #abilities: Abilities;
   /** The loop ends; what is under way may finish. */
   readonly #signal: AbortSignal;
   /** Everything ends. */
   readonly #stop = new AbortController();
   readonly #agent: Agent;
-  readonly #subdir: readonly ByteString[];
-  readonly #hidden: (path: Path) => boolean;
   readonly #hints: Hints;
-  #connection: Connection | undefined;
-  #connecting: Promise<void> | undefined;
+  readonly #connector: Connector;
+  #following: Promise<void> | undefined;
   #fatal: Error | undefined;
-  #storeError: string | undefined;
   #wake: (() => void) | undefined;
   #awake = false;
   #failure: string | undefined;
@@ -165,14 +150,14 @@ class Runner {
     this.#storeGuards = new StoreGuards({ root: layout.root, guards, ledger });
     this.#signal = signal;
     this.#identity = identityOf(ports.fs, layout);
-    this.#subdir = pathFromText(options.subdir)
+    const subdir = pathFromText(options.subdir)
       .split('/')
       .filter((part) => part !== '');
-    const excluded = { exclude: options.exclude.map(pathFromText), isVolumeRoot: this.#subdir.length === 0 };
+    const excluded = { exclude: options.exclude.map(pathFromText), isVolumeRoot: subdir.length === 0 };
     const filter = createFilter(excluded);
     noteFilter(ports.fs, layout, ledger, excluded, filter);
-    this.#hidden = (path) => filter.excluded(path) || isReservedTop(path);
-    this.#abilities = findAbilities(ports.fs, layout, options);
+    const hidden = (path: Path): boolean => filter.excluded(path) || isReservedTop(path);
+    const abilities = findAbilities(ports.fs, layout, options);
     this.#agent = new Agent({
       fs: ports.fs,
       layout,
@@ -183,7 +168,7 @@ class Runner {
       mode: options.mode,
       adopt: options.adopt,
       agentId: pathFromText(options.agentId),
-      subdir: this.#subdir.join('/'),
+      subdir: subdir.join('/'),
       excluded: filter.excluded,
       minIntervalMs: options.minIntervalMs,
       settleMs: options.settleMs,
@@ -192,7 +177,7 @@ class Runner {
       conflict: options.conflict,
       ancestorCacheBytes: options.ancestorCacheBytes,
       carryOnly: options.once,
-      abilities: this.#abilities,
+      abilities,
     });
     const { once, rescanMs } = options;
     const { fs, clock } = ports;
@@ -212,14 +197,26 @@ class Runner {
       rescanMs,
       onHint: () => this.#wakeUp(),
     });
+    this.#connector = new Connector({
+      options,
+      ports,
+      layout,
+      ledger,
+      abilities,
+      storeGuards: this.#storeGuards,
+      subdir,
+      hidden,
+      onReadOnly: (reason) => this.#agent.pullOnly(reason),
+      onChange: () => this.#wakeUp(),
+    });
     this.#agent.onWake = () => this.#wakeUp();
     this.#signal.addEventListener('abort', () => this.#wakeUp());
   }
 
   async run(): Promise<RunResult | Again> {
     if (!this.#o.once) this.#hints.start();
-    this.#connecting = this.#connectAndFollow();
-    this.#connecting.catch((error: unknown) => {
+    this.#following = this.#connector.follow(this.#stop.signal);
+    this.#following.catch((error: unknown) => {
       if (this.#stop.signal.aborted) return;
       if (error instanceof BeginAnew) this.#again = 'forgotten';
       else this.#fatal = error instanceof Error ? error : new Error(String(error));
@@ -238,7 +235,8 @@ class Runner {
         const done = onceDone(this.#facts());
         if (done !== undefined) return done;
         const leftMs = startMs + this.#o.timeoutMs - this.#clock.monotonicMs();
-        if (this.#o.timeoutMs > 0 && leftMs <= 0) return timedOut(this.#o.timeoutMs, this.#storeError);
+        if (this.#o.timeoutMs > 0 && leftMs <= 0)
+          return timedOut(this.#o.timeoutMs, this.#connector.storeError);
         await this.#sleep(this.#o.timeoutMs > 0 ? Math.min(waitMs, leftMs) : waitMs);
       } else {
         await this.#sleep(waitMs);
@@ -254,8 +252,8 @@ class Runner {
     if (!this.#o.once) await this.#hints.close();
     this.#stop.abort();
     await this.#agent.idle();
-    await Promise.all([this.#connection?.store.close(), this.#connection?.volume.close()]);
-    await this.#connecting?.catch(() => undefined);
+    await this.#connector.close();
+    await this.#following?.catch(() => undefined);
     this.#writeStatus(true);
   }
 
@@ -281,66 +279,6 @@ class Runner {
     over.abort();
   }
 
-  /** Opens the volume, lists it and follows it; with a published tree there is no hurry, without one it is fatal when the volume cannot be used. */
-  async #connectAndFollow(): Promise<void> {
-    const store = this.#ports.openStore(this.#o.address);
-    for (let failures = 0; ; failures += 1) {
-      try {
-        this.#connection ??= await this.#open(store);
-        await this.#connection.remote.list(this.#stop.signal);
-        break;
-      } catch (error) {
-        if (this.#stop.signal.aborted) throw error;
-        if (!this.#isPassing(error)) {
-          await store.close();
-          throw error;
-        }
-        const reason = error instanceof Error ? error.message : String(error);
-        if (reason !== this.#storeError) log('warn', 'store not usable', { reason });
-        this.#storeError = reason;
-        this.#wakeUp();
-        const pauseMs = Math.min(CONNECT_PAUSE_MAX_MS, CONNECT_PAUSE_MS * 2 ** failures);
-        await this.#clock.sleep(pauseMs * (0.5 + this.#clock.random()), this.#stop.signal);
-      }
-    }
-    this.#storeError = undefined;
-    this.#wakeUp();
-    if (!this.#o.once) await this.#connection.remote.follow(this.#stop.signal);
-  }
-
-  async #open(store: EtcdStore): Promise<Connection> {
-    const volume = await openVolume(store, this.#o.address, this.#stop.signal, this.#o.data);
-    try {
-      return this.#connectionTo(store, volume);
-    } catch (error) {
-      await volume.close();
-      throw error;
-    }
-  }
-
-  #connectionTo(store: EtcdStore, volume: Volume): Connection {
-    this.#storeGuards.claim({ uuid: volume.setting.uuid, subdir: this.#subdir.join('/') });
-    if (volume.writeRefusal !== undefined && this.#o.mode !== 'pull') {
-      log('warn', 'pull only', { reason: volume.writeRefusal });
-      this.#agent.pullOnly(volume.writeRefusal);
-    }
-    const remote = new Remote({
-      store,
-      volume,
-      fs: this.#ports.fs,
-      layout: this.#layout,
-      clock: this.#clock,
-      subdir: this.#subdir,
-      hidden: this.#hidden,
-      holdMaxMs: this.#o.holdMaxMs,
-      abilities: this.#abilities,
-      onChange: () => this.#wakeUp(),
-    });
-    const { ancestor, anchor, revision } = this.#ledger.state;
-    remote.remember(ancestor, { anchor, revision });
-    return { store, volume, remote };
-  }
-
   /** Whether DIR is the directory that is served, and whole; if not, the run begins anew with restoring it. */
   #isDirectoryWhole(damage: string | undefined): boolean {
     const reason = damage ?? whyReplaced(this.#identity, identityOf(this.#ports.fs, this.#layout));
@@ -349,12 +287,6 @@ class Runner {
     this.#guards.judge(this.#ledger, 'directory', trip);
     this.#again = 'directory';
     return false;
-  }
-
-  /** Whether waiting can help: the store is away, has compacted what was just being listed, or the volume is gone while a tree is served (design G6). */
-  #isPassing(error: unknown): boolean {
-    if (error instanceof UnavailableError || error instanceof CompactedError) return true;
-    return error instanceof VolumeError && !this.#o.once && this.#ledger.state.active !== undefined;
   }
 
   /** One turn of the loop; returns how long it may sleep (milliseconds). */
@@ -374,9 +306,8 @@ class Runner {
           this.#hints.looked(this.#lastScanMs - nowMs);
         }
       }
-      if (this.#connection !== undefined) {
-        waitMs = Math.min(waitMs, await this.#cycle(this.#connection));
-      }
+      const { connection } = this.#connector;
+      if (connection !== undefined) waitMs = Math.min(waitMs, await this.#cycle(connection));
       this.#noteFailure(undefined);
       this.#awayError = undefined;
     } catch (error) {
@@ -434,14 +365,15 @@ class Runner {
 
   #facts(): EndFacts {
     const { strict, allowStale } = this.#o;
-    const loop = { connection: this.#connection, storeError: this.#storeError };
-    return { ledger: this.#ledger, agent: this.#agent, guards: this.#guards, ...loop, strict, allowStale };
+    const { connection, storeError } = this.#connector;
+    const loop = { connection, storeError, ledger: this.#ledger, agent: this.#agent, guards: this.#guards };
+    return { ...loop, strict, allowStale };
   }
 
   #writeStatus(force: boolean): number {
-    const storeError = this.#storeError ?? this.#awayError;
+    const { connection, storeError = this.#awayError } = this.#connector;
     const loop = {
-      connection: this.#connection,
+      connection,
       storeError,
       lastScanMs: this.#lastScanMs,
       watchProblem: this.#hints.problem,
