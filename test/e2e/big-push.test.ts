@@ -1,17 +1,7 @@
 /** A push of more than a transaction holds, as an agent that follows sees it, and what is left when it is killed. */
 
 import { expect } from 'chai';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { systemClock } from '../../src/agent/base/clock.ts';
 import { nodeFs } from '../../src/agent/disk/fs.ts';
@@ -19,37 +9,29 @@ import { layoutOf } from '../../src/agent/disk/layout.ts';
 import { Ledger } from '../../src/agent/state/ledger.ts';
 import { Pusher } from '../../src/agent/push/push.ts';
 import { startAgent, type Agent } from '../support/agent.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { claimsOf, contentOf, directory, file, TestVolume, volumeThrough } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
+import { watchOptions } from '../support/run-options.ts';
+import { contentInVolume, RunningAgent } from '../support/running.ts';
 import { stoppingStore } from '../support/stopping-store.ts';
-import { needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 import { detachedInodes, takeKeys } from '../support/volume-keys.ts';
 
 const FILES = 5_000;
+/** Time passes this many times faster for an agent in this process. */
+const SPEED = 20;
 
 describe('a push of more than a transaction holds', function () {
   this.timeout(120_000);
-  let server: EtcdServer;
-  let folder: string;
+  const own = ownEtcd('big-push-');
   const agents: Agent[] = [];
-
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    folder = mkdtempSync(join(tmpdir(), 'big-push-'));
-  });
   afterEach(async () => {
     for (const agent of agents.splice(0)) await agent.kill();
   });
-  after(async () => {
-    rmSync(folder, { recursive: true, force: true });
-    await server?.stop();
-  });
 
   const follow = async (url: string, name: string): Promise<Agent> => {
-    const dir = join(folder, name);
+    const dir = join(own.folder, name);
     mkdirSync(dir, { recursive: true });
     const agent = await startAgent(url, dir);
     agents.push(agent);
@@ -57,7 +39,7 @@ describe('a push of more than a transaction holds', function () {
   };
 
   it(`shows ${FILES} new files below a new directory to an agent in one step`, async () => {
-    const volume = await TestVolume.format(server, {
+    const volume = await TestVolume.format(own.server, {
       name: 'one-step',
       hashPrefix: false,
       trashDays: 1,
@@ -93,7 +75,7 @@ describe('a push of more than a transaction holds', function () {
   });
 
   it("shows a tree that was moved into one agent's directory to another in one step", async () => {
-    const volume = await TestVolume.format(server, {
+    const volume = await TestVolume.format(own.server, {
       name: 'moved-in',
       hashPrefix: false,
       trashDays: 1,
@@ -101,7 +83,7 @@ describe('a push of more than a transaction holds', function () {
     });
     await volume.push(volume.make('first', file('first\n')));
     const [from, to] = [await follow(volume.url, 'from'), await follow(volume.url, 'to')];
-    const outside = join(folder, 'outside');
+    const outside = join(own.folder, 'outside');
     for (let i = 0; i < 400; i += 1) {
       mkdirSync(join(outside, `${i % 7}`), { recursive: true });
       writeFileSync(join(outside, `${i % 7}`, `file-${i}`), `content ${i}\n`);
@@ -120,8 +102,49 @@ describe('a push of more than a transaction holds', function () {
     await volume.store.close();
   });
 
+  it('is not read back from the volume', async () => {
+    const volume = await TestVolume.format(own.server, {
+      name: 'not-back',
+      hashPrefix: false,
+      trashDays: 1,
+      blockSizeKiB: 64,
+    });
+    await volume.push(volume.make('first', file('first\n')));
+    const dir = join(own.folder, 'not-back');
+    mkdirSync(dir);
+    let staged = 0;
+    const agent = new RunningAgent(watchOptions(`${own.server.url}/not-back`, dir), SPEED, ({ fs }) => ({
+      fs: {
+        ...fs,
+        openNew: (step, ...args) => {
+          if (step === 'stage') staged += 1;
+          return fs.openNew(step, ...args);
+        },
+      },
+    }));
+    try {
+      await agent.until('it has begun', () => (agent.shown('first') === 'first\n' ? [] : ['not yet']));
+      expect(staged).to.equal(1);
+      mkdirSync(join(own.folder, 'many'));
+      for (let i = 0; i < 60; i += 1) writeFileSync(join(own.folder, 'many', `${i}`), `content ${i}\n`);
+      renameSync(join(own.folder, 'many'), join(dir, 'many'));
+      const { store, volume: opened } = volume;
+      await agent.until('all is in the volume', async () =>
+        (await contentInVolume(store, opened, 'many/59')) === 'content 59\n' ? [] : ['not yet'],
+      );
+      await volume.push(volume.edit('first', file('edited\n')));
+      await agent.until('it has seen what came after that', () =>
+        agent.shown('first') === 'edited\n' ? [] : ['not yet'],
+      );
+      expect(staged).to.equal(2);
+    } finally {
+      await agent.stop();
+      await volume.store.close();
+    }
+  });
+
   it('that was killed leaves nothing behind once the agent has started again', async () => {
-    const volume = await TestVolume.format(server, {
+    const volume = await TestVolume.format(own.server, {
       name: 'killed',
       hashPrefix: false,
       trashDays: 1,

@@ -66,22 +66,26 @@ describe('Remote', () => {
 
   it('does not take what a mount wrote into our own new file, at the same size, for what we had put there', async () => {
     const ours = file('ours!');
-    const { revisions } = await volume.push(volume.make('f', ours));
+    const {
+      revisions: [writtenAt = 0n],
+    } = await volume.push(volume.make('f', ours));
     const { ino } = volume.at('f');
     await overwrite(ino, 9_001n, 'other');
     await remote.list();
     // The answer to our transaction comes late: the remote side has taken in both.
-    remote.noteOwn(revisions[0] ?? 0n, new Map([[ino, { digest: ours.digest, size: ours.size }]]));
+    remote.noteOwn(writtenAt, new Map([[ino, { digest: ours.digest, size: ours.size, writtenAt }]]));
     await remote.advance();
     expect(remote.tree.get('f')).to.include({ digest: file('other').digest });
   });
 
   it('reads nothing of what it pushed itself and nobody has touched since', async () => {
     const ours = file('read by nobody');
-    const { revisions } = await volume.push(volume.make('g', ours));
+    const {
+      revisions: [writtenAt = 0n],
+    } = await volume.push(volume.make('g', ours));
     const { ino } = volume.at('g');
     await remote.list();
-    remote.noteOwn(revisions[0] ?? 0n, new Map([[ino, { digest: ours.digest, size: ours.size }]]));
+    remote.noteOwn(writtenAt, new Map([[ino, { digest: ours.digest, size: ours.size, writtenAt }]]));
     const stage = remote.stage.stage.bind(remote.stage);
     const asked: string[] = [];
     remote.stage.stage = (wanted, ...rest) => {

@@ -9,10 +9,9 @@ import { cleanUp } from '../../src/agent/housekeeping/clean-up.ts';
 import { elect } from '../../src/agent/housekeeping/election.ts';
 import { encodeTimeCounter } from '../../src/codec/counter.ts';
 import { builtMain } from '../support/built.ts';
-import { startEtcd, type EtcdServer } from '../support/etcd.ts';
+import { ownEtcd } from '../support/own-etcd.ts';
 import { TestVolume } from '../support/pushing.ts';
 import { writeKeys } from '../support/raw-keys.ts';
-import { needTool } from '../support/tools.ts';
 import { until } from '../support/until.ts';
 
 /** A running `gc --watch`. */
@@ -50,19 +49,16 @@ class Worker {
 }
 
 describe('workers of a clean-up', function () {
-  let server: EtcdServer;
+  const own = ownEtcd('gc-workers-');
   let volume: TestVolume;
   const workers: Worker[] = [];
-  before(async function () {
-    needTool(this, 'etcd');
-    server = await startEtcd();
-    volume = await TestVolume.format(server, { name: 'workers', trashDays: 0, blockSizeKiB: 64 });
+  before(async () => {
+    volume = await TestVolume.format(own.server, { name: 'workers', trashDays: 0, blockSizeKiB: 64 });
   });
-  after(async () => {
-    await Promise.all(workers.map((worker) => worker.end('SIGKILL')));
-    await volume?.store.close();
-    await server?.stop();
+  afterEach(async () => {
+    await Promise.all(workers.splice(0).map((worker) => worker.end('SIGKILL')));
   });
+  after(async () => volume?.store.close());
 
   function start(): Worker {
     const worker = new Worker(volume.url);

@@ -192,11 +192,7 @@ export function plainTree(dir: string): ShownTree {
 
 /** What a mount shows, without what no view shows. */
 export function mountedTree(dir: string): ShownTree {
-  const tree = treeOfMount(dir);
-  for (const path of tree.keys()) {
-    if (path === '.conflicts' || path.startsWith('.conflicts/')) tree.delete(path);
-  }
-  return shown(tree, (target) => target);
+  return shown(treeOfMount(dir, ['.conflicts']), (target) => target);
 }
 
 /** The tree in words; `targetOf` maps what a symlink holds. */

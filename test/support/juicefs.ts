@@ -228,13 +228,13 @@ function digestOf(file: Buffer): string {
   return hash.digest('hex');
 }
 
-/** What a mount shows, by path (a byte string without leading slash). */
-export function treeOfMount(dir: string): Map<string, MountedEntry> {
+/** What a mount shows, by path (a byte string without leading slash); names at its top may be left out. */
+export function treeOfMount(dir: string, leftOut: readonly string[] = []): Map<string, MountedEntry> {
   const tree = new Map<string, MountedEntry>();
   const walk = (path: string): void => {
     const names = readdirSync(Buffer.from(join(dir, path), 'latin1'), { encoding: 'latin1' });
     for (const name of names.sort()) {
-      if (path === '' && CONTROL_FILES.has(name)) continue;
+      if (path === '' && (CONTROL_FILES.has(name) || leftOut.includes(name))) continue;
       const below = path === '' ? name : `${path}/${name}`;
       const file = Buffer.from(`${dir}/${below}`, 'latin1');
       const stat = lstatSync(file, { bigint: true });

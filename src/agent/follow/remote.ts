@@ -171,7 +171,7 @@ export class Remote {
   /** This agent's own transaction: whole by construction, with contents it knows. */
   noteOwn(revision: bigint, contents: ReadonlyMap<bigint, KnownContent>): void {
     this.#own.add(revision);
-    this.#shown.noteOwn(revision, contents);
+    this.#shown.noteOwn(contents);
   }
 
   /** Lists the volume at one revision. Throws what the store throws. */

@@ -19,6 +19,8 @@ const EMPTY_DIGEST = digestOf(new Uint8Array(0));
 export interface KnownContent {
   readonly digest: string;
   readonly size: bigint;
+  /** The revision at which its attributes were written: of any later one it says nothing. */
+  readonly writtenAt: bigint;
 }
 
 /** The volume as it was taken in, all of one revision. */
@@ -41,8 +43,8 @@ export class ShownTree {
   readonly #entries = new Map<Path, AncestorEntry>();
   readonly #problems = new Map<Path, string>();
   readonly #digests = new Map<string, string>();
-  /** By inode; each is what the inode had at the revision of our own transaction, and says nothing of a later one. */
-  readonly #known = new Map<bigint, KnownContent & { readonly revision: bigint }>();
+  /** By inode. */
+  readonly #known = new Map<bigint, KnownContent>();
   readonly #unfinished = new Map<Path, Unfinished>();
   /** Paths that show what was there before, because the volume's entry or a directory above it is broken. */
   readonly #lastGood = new Set<Path>();
@@ -77,9 +79,9 @@ export class ShownTree {
       this.#digests.set(entry.contentKey, entry.digest);
   }
 
-  /** What this agent wrote itself at a revision. */
-  noteOwn(revision: bigint, contents: ReadonlyMap<bigint, KnownContent>): void {
-    for (const [ino, content] of contents) this.#known.set(ino, { ...content, revision });
+  /** What this agent wrote itself. */
+  noteOwn(contents: ReadonlyMap<bigint, KnownContent>): void {
+    for (const [ino, content] of contents) this.#known.set(ino, content);
   }
 
   /** Paths that are broken or not as in the view: looked at each time something is taken. */
@@ -187,8 +189,8 @@ export class ShownTree {
     const own = this.#known.get(file.ino);
     // Every change of contents writes the attr (layout 10.2, 10.3).
     const revision = index.get(file.ino)?.attr?.modRevision ?? 0n;
-    if (own !== undefined && revision >= own.revision) this.#known.delete(file.ino);
-    if (own === undefined || own.revision !== revision || own.size !== file.size) return undefined;
+    if (own !== undefined && revision >= own.writtenAt) this.#known.delete(file.ino);
+    if (own === undefined || own.writtenAt !== revision || own.size !== file.size) return undefined;
     this.#digests.set(file.contentKey, own.digest);
     return own.digest;
   }

@@ -390,7 +390,7 @@ export class Outbox {
     }
     this.#pace.onCommitted();
     this.#agreement.onCommitted(outcome);
-    const { revision, entry } = outcome;
+    const { revision, writtenAt, entry } = outcome;
     const { old, over } = outcome.change;
     const displaced = movedFrom === undefined ? old : over;
     if (displaced?.type === 'file' && displaced.ino !== entry?.ino)
@@ -398,7 +398,7 @@ export class Outbox {
     const isRead = entry?.type === 'file' && pushed?.type === 'file' && needsContent(outcome.change);
     remote.noteOwn(
       revision,
-      new Map(isRead ? [[entry.ino, { digest: pushed.digest, size: pushed.size }]] : []),
+      new Map(isRead ? [[entry.ino, { digest: pushed.digest, size: pushed.size, writtenAt }]] : []),
     );
   }
 }

@@ -35,6 +35,7 @@ interface BuildOptions {
   readonly signal: AbortSignal | undefined;
   /** Sends a transaction; the caller notes whether its outcome is in doubt. */
   readonly send: (transaction: StoreTransaction) => Promise<CommitResult>;
+  readonly onCommitted: (transaction: StoreTransaction, revision: bigint) => void;
   /** What a transaction that lost without a known outcome left is known now. */
   readonly onKnown: () => void;
 }
@@ -43,7 +44,7 @@ interface BuildOptions {
 export async function buildHold(
   { store, volume, clock }: HoldContext,
   tree: DetachedTree,
-  { view, setting, nowNs, signal, send, onKnown }: BuildOptions,
+  { view, setting, nowNs, signal, send, onCommitted, onKnown }: BuildOptions,
 ): Promise<'built' | 'lost'> {
   for (let done = 0; done < tree.pieces.length;) {
     const plan = await planned(view, signal, () =>
@@ -68,7 +69,7 @@ export async function buildHold(
       onKnown();
     }
     if (revision !== undefined) {
-      view.applyOwn(transaction, revision);
+      onCommitted(transaction, revision);
       done = plan.done;
     } else if (result.outcome === 'lost') {
       if (!lostOnAccounts(view, volume.prefix, transaction, result.current)) return 'lost';

@@ -43,6 +43,8 @@ export type ChangeOutcome =
       readonly change: PushChange;
       /** Of the store, at which the volume has it. */
       readonly revision: bigint;
+      /** At which its attributes were written last: before `revision` where they stood ready without a name. */
+      readonly writtenAt: bigint;
       /** The entry as the volume has it now; absent after a removal. */
       readonly entry: Entry | undefined;
     }

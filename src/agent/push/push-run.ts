@@ -81,6 +81,8 @@ export class PushRun {
   /** By path: ordering may have made one change of two. */
   readonly #outcomes = new Map<Path, ChangeOutcome>();
   readonly #revisions: bigint[] = [];
+  /** By key: the revision at which this push put it last. */
+  readonly #writtenAt = new Map<ByteString, bigint>();
   /** The directory without a name whose entries wait for theirs. */
   #open: bigint | undefined;
   #unready = 0;
@@ -188,6 +190,7 @@ export class PushRun {
       nowNs,
       signal,
       send: (transaction) => this.#send(transaction),
+      onCommitted: (transaction, revision) => this.#wrote(transaction, revision),
       onKnown: () => (this.#inDoubt = false),
     });
     return outcome === 'lost' ? 'lost' : holdOf(tree);
@@ -321,16 +324,24 @@ export class PushRun {
   ): void {
     this.#open = undefined;
     this.#revisions.push(revision);
-    this.#view.applyOwn(transaction, revision);
+    this.#wrote(transaction, revision);
     for (const op of transaction.ops) {
       if (op.type !== 'put' || !op.key.startsWith(this.#volume.prefix)) continue;
       const key = decodeKey(op.key.slice(this.#volume.prefix.length));
       if (key.kind === 'deletedFile') this.#deleted.push({ ino: key.ino, length: key.length });
     }
     for (const { change, entry } of planned) {
-      this.#outcomes.set(change.path, { outcome: 'committed', change, revision, entry });
+      const writtenAt =
+        (entry && this.#writtenAt.get(this.#volume.keyOf({ kind: 'attr', ino: entry.ino }))) ?? revision;
+      this.#outcomes.set(change.path, { outcome: 'committed', change, revision, writtenAt, entry });
       this.#preparation.committed(change, (ino) => this.#isUnused(transaction, ino, ready));
     }
+  }
+
+  /** Takes in a transaction of ours that committed. */
+  #wrote(transaction: StoreTransaction, revision: bigint): void {
+    this.#view.applyOwn(transaction, revision);
+    for (const op of transaction.ops) if (op.type === 'put') this.#writtenAt.set(op.key, revision);
   }
 
   #isUnused(transaction: StoreTransaction, ino: bigint, ready: Ready | undefined): boolean {
