@@ -109,6 +109,8 @@ export class Judge {
     const { ledger, local } = this.#o;
     for (const dir of ancestorsOf(path)) {
       if (!this.isBlocked(dir)) continue;
+      // Whoever removed it at the top has not seen what comes below it from now on.
+      if (local.leaving.has(dir)) return true;
       const entries = [ledger.state.ancestor.get(dir), local.entryAt(dir)];
       if (entries.some((entry) => entry?.type !== 'directory')) return true;
     }

@@ -57,6 +57,22 @@ describe('what the simulation has found', () => {
     expect(stage.mount.text('top')).to.include('mount');
   });
 
+  for (const isLate of [false, true]) {
+    const when = isLate ? 'while it is not known yet' : 'right after it';
+    it(`a file that comes below a name at the top, removed there ${when}, stays`, async () => {
+      const { pod, local } = stage.addPod();
+      stage.mount.mkdir('d');
+      write(stage.remote, 'd/old');
+      pod.start();
+      await stage.pass(5_000);
+      stage.lostHints = isLate ? 1 : 0;
+      local.unlink('d');
+      write(stage.remote, 'd/new');
+      await expectAgreement(stage);
+      expect(stage.mount.list('d')).to.deep.equal(['new']);
+    });
+  }
+
   it('a file that comes to a directory which is removed here at that time stays, and its directory', async () => {
     const { pod, local } = stage.addPod();
     stage.mount.mkdir('d');

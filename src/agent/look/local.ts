@@ -26,6 +26,8 @@ export class Local {
   losers: Loser[] = [];
   /** Differ, and have not settled. */
   busy: ReadonlySet<Path> = new Set();
+  /** Names of the view that have left the top: nobody there sees what comes below them. */
+  leaving: ReadonlySet<ByteString> = new Set();
   readonly problems = new Map<Path, string>();
   /** Sockets, fifos and devices: carried, and shown as problems. */
   readonly #specials = new Set<Path>();
@@ -124,6 +126,7 @@ export class Local {
     if (look.tops !== undefined) {
       for (const path of this.tops) this.adoptions.delete(path);
       this.tops = new Set(look.tops.keys());
+      this.leaving = look.leaving;
     }
     for (const [path, adoption] of [...look.adoptions, ...(look.tops ?? [])]) {
       this.#noteVanished(path, adoption?.slot);

@@ -12,6 +12,7 @@ import type { Replaced } from './replaced.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
 import { TopMemory, type Seen } from './top-memory.ts';
+import { hasLeftTop } from './top-place.ts';
 import { sameButCtime, sameKind, sameSlotContent, signatureOf, type Slot } from '../disk/slot.ts';
 import { statInTree } from '../disk/tree-stat.ts';
 
@@ -65,6 +66,8 @@ export class TopScanner {
       } else this.#lookAtSpecial(state, name, at, stat, look);
     }
     this.memory.endLook(directories, files);
+    for (const name of state.slots.namesIn(''))
+      if (!excluded(name) && hasLeftTop(fs, layout, state, name)) look.leaving.add(name);
     for (const name of state.slots.namesIn('')) {
       // Carried entries of the tree have no name at the top; one that a link was moved from is settled already.
       if (

@@ -62,6 +62,7 @@ export class Scanner {
       kept: new Map(),
       mend: new Set(),
       busy: new Set(),
+      leaving: new Set(),
       born: new Map(),
       problems: new Map(),
       damage: this.#damage(state),

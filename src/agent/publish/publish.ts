@@ -27,6 +27,7 @@ import type { Ledger } from '../state/ledger.ts';
 import type { Clock, FsPort } from '../base/ports.ts';
 import { sameButCtime, signatureOf, type Signature, type Slot } from '../disk/slot.ts';
 import type { SeenAtTop } from '../look/top-memory.ts';
+import { hasLeftTop } from '../look/top-place.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from '../disk/tree-stat.ts';
 import type { Wanted } from './wanted.ts';
@@ -42,6 +43,8 @@ export interface PublishRequest {
   readonly fromTop?: ReadonlySet<Path>;
   /** Directories of the active tree in which names came or went since they were looked at. */
   readonly touchedSince?: (tree: TreeName) => readonly Path[];
+  /** Names at the top that the last look knew to have gone from there. */
+  readonly leaving?: ReadonlySet<ByteString>;
 }
 
 export type PublishResult = (
@@ -309,7 +312,20 @@ class Publication {
       const from = this.#changedSource(wanted);
       if (from !== undefined) edited.push(from);
     }
-    return edited;
+    return [...edited, ...this.#leftTopMeanwhile()];
+  }
+
+  /** Names that somebody has removed at the top, and below which something was to come that nobody there has seen. */
+  #leftTopMeanwhile(): ByteString[] {
+    const { fs, layout, ledger } = this.#context;
+    const { items, leaving } = this.#request;
+    if (leaving === undefined) return [];
+    const names = new Set(
+      [...items.keys()].flatMap((path) => (path.includes('/') ? path.split('/', 1) : [])),
+    );
+    return [...names].filter(
+      (name) => !items.has(name) && !leaving.has(name) && hasLeftTop(fs, layout, ledger.state, name),
+    );
   }
 
   /** The path in the active tree from which something was to be linked, if that is not there any more as it was. */

@@ -137,6 +137,7 @@ export class Publisher {
         ancestor,
         revision,
         unsettled: local.busy,
+        leaving: local.leaving,
         touchedSince: (tree) => scanner.touchedSince(tree, ledger.state),
         fromTop,
       });

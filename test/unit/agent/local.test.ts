@@ -31,6 +31,7 @@ function lookWith(found: Partial<Look>): Look {
     kept: new Map(),
     mend: new Set(),
     busy: new Set(),
+    leaving: new Set(),
     born: new Map(),
     problems: new Map(),
     damage: undefined,
