@@ -62,7 +62,8 @@ export class Connector {
     const connection = await this.#list(store, signal);
     this.#storeError = undefined;
     onChange();
-    if (!options.once) await connection.remote.follow(signal);
+    const { remote } = connection;
+    await (options.once ? remote.listWhenTainted(signal) : remote.follow(signal));
   }
 
   async close(): Promise<void> {

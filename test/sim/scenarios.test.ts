@@ -1,6 +1,7 @@
 /** What the simulation has found, each as a case of its own: two writers, told step by step, in virtual time. */
 
 import { expect } from 'chai';
+import { fsError } from '../support/fs-error.ts';
 import { RecordedSite } from './history.ts';
 import type { Pod } from './pod.ts';
 import { DiskSite } from './site.ts';
@@ -418,5 +419,68 @@ describe('what the simulation has found', () => {
     oldTree(pod, false).rename('d/file', 'g/file');
     await expectAgreement(stage);
     expect(stage.mount.text('g/file')).to.include('d/file');
+  });
+
+  it('a file that the volume had moved out of a directory before that was moved here does not stay in it', async () => {
+    const { pod, local } = stage.addPod();
+    for (const dir of ['d', 'e', 'e/in']) stage.mount.mkdir(dir);
+    for (const path of ['e/in/goes', 'e/in/stays']) write(stage.remote, path);
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.latencyMs = 400;
+    local.rename('e/in', 'd/in');
+    await stage.pass(50);
+    stage.remote.rename('e/in/goes', 'd/gone');
+    write(stage.remote, 'e/in/stays');
+    await stage.pass(3_000);
+    stage.weather.latencyMs = 1;
+    await expectAgreement(stage);
+    expect(stage.mount.list('d/in')).to.deep.equal(['stays']);
+  });
+
+  it('an init container that listed a backup right before the right store came back lists that one', async () => {
+    const { pod } = stage.addPod();
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const backup = stage.etcd.save();
+    write(stage.remote, 'd/file');
+    await stage.pass(3_000);
+    pod.agent?.kill();
+    stage.replaceStore(backup);
+    for (let n = 0; n < 20; n += 1) stage.stranger(n);
+    const listings = (): number => stage.trace.lines.filter((line) => line.includes('info listed')).length;
+    const before = listings();
+    pod.start(Infinity, { once: true, allowStale: true, timeoutMs: 5_000 });
+    for (let step = 0; step < 5_000 && listings() === before; step += 1) await stage.pass(0.05);
+    stage.bringStoreBack();
+    await stage.pass(6_000);
+    expect(stage.trace.lines.findLast((line) => line.includes('ended with'))).to.include(
+      'ended with 0: published revision',
+    );
+    pod.start();
+    await expectAgreement(stage);
+  });
+
+  it('files that were saved together are pushed together although the disk fails to open one of them', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    const open = pod.fs.openRead.bind(pod.fs);
+    let failures = 0;
+    pod.fs.openRead = (label, path) => {
+      if (label === 'read for push' && path.endsWith('/d/one') && failures < 2) {
+        failures += 1;
+        throw fsError('EMFILE', 'open', path);
+      }
+      return open(label, path);
+    };
+    pod.start();
+    await stage.pass(3_000);
+    for (const path of ['d/one', 'd/two']) write(local, path);
+    for (let step = 0; step < 20_000 && stage.mount.list('d').length === 0; step += 1) await stage.pass(1);
+    expect(stage.mount.list('d')).to.deep.equal(['one', 'two']);
+    expect(failures).to.equal(2);
+    await expectAgreement(stage);
   });
 });

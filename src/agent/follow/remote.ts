@@ -22,7 +22,7 @@ import type { Layout } from '../disk/layout.ts';
 import { log } from '../base/log.ts';
 import type { Clock, EtcdStore, FsPort } from '../base/ports.ts';
 import { ShownTree, type KnownContent, type Taken } from './shown-tree.ts';
-import { withSignal } from '../base/signal.ts';
+import { untilAborted, withSignal } from '../base/signal.ts';
 import { Stage, type StageResult } from './stage.ts';
 import { Verifier } from './verifier.ts';
 import { VolumeIdentity } from '../volume/volume-identity.ts';
@@ -272,6 +272,16 @@ export class Remote {
     } finally {
       ended.abort();
       await blocks;
+    }
+  }
+
+  /** Without a watch: lists again whenever what was listed turns out to be another store's. Ends by rejecting. */
+  async listWhenTainted(signal: AbortSignal): Promise<never> {
+    for (;;) {
+      await untilAborted(AbortSignal.any([signal, this.#listAgain.signal]));
+      signal.throwIfAborted();
+      this.#listAgain = new AbortController();
+      await this.#relist(signal, this.#o.clock);
     }
   }
 

@@ -20,6 +20,8 @@ import type { Wanted } from './wanted.ts';
 export const SYNC_EACH_LIMIT = 20;
 
 const COPY_BYTES = 1 << 20;
+/** How the names begin that things have in the stage directory on their way into the tree. */
+const STAGED_HERE = 'p-';
 
 export interface IdleTreeOptions {
   readonly fs: FsPort;
@@ -96,6 +98,7 @@ export class IdleTree {
   // Step 3.
   change(): void {
     const fs = this.#fs;
+    this.#dropLeft();
     const idleRoot = this.#layout.tree(this.#idle);
     if (fs.lstat('lstat tree', idleRoot) === undefined) fs.mkdir('mkdir tree', idleRoot, 0o755);
     const paths = [...this.#work.keys()];
@@ -111,6 +114,18 @@ export class IdleTree {
     }
     for (const path of directories.reverse()) this.#finishDirectory(path);
     for (const [dir, mode] of this.#opened) fs.chmod('close directory', dir, mode);
+  }
+
+  /** A disk that failed in the middle of a publish has left names of ours. What has no other one may be somebody's, and stays. */
+  #dropLeft(): void {
+    const { stage } = this.#layout;
+    for (const name of this.#fs.readdir('list left', stage)) {
+      const at = `${stage}/${name}`;
+      if (!name.startsWith(STAGED_HERE)) continue;
+      const stat = this.#fs.lstat('lstat left', at);
+      if (stat !== undefined && stat.type !== 'directory' && stat.nlink > 1)
+        this.#fs.unlink('unlink left', at);
+    }
   }
 
   #remove(path: Path): void {
@@ -316,7 +331,7 @@ export class IdleTree {
   }
 
   #stageName(): ByteString {
-    return `${this.#layout.stage}/p-${this.#serial}-${(this.#counter += 1)}`;
+    return `${this.#layout.stage}/${STAGED_HERE}${this.#serial}-${(this.#counter += 1)}`;
   }
 
   /** Makes the directory that holds `path` writable for us while we work; the mode is put back afterwards. */

@@ -50,8 +50,11 @@ export class Agreement {
     this.#local.settle(path);
   }
 
-  /** What was agreed on at and below moved paths is agreed on at their new ones: all at once, as some may trade places. */
-  onMoves(outcomes: readonly ChangeOutcome[]): void {
+  /**
+   * What was agreed on at and below moved paths is agreed on at their new ones: all at once, as some may trade places. Returns the new
+   * ones: what the volume had removed there before shows as no news of it.
+   */
+  onMoves(outcomes: readonly ChangeOutcome[]): Path[] {
     const { ancestor } = this.#ledger.state;
     const left: Path[] = [];
     const arrived: [Path, AncestorEntry][] = [];
@@ -65,10 +68,11 @@ export class Agreement {
         arrived.push([to + path.slice(from.length), agreedAt(entry, outcome.revision)]);
       }
     }
-    if (left.length === 0) return;
+    if (left.length === 0) return [];
     const entries = [...left.map((path) => [path, null] as const), ...arrived];
     this.#ledger.write([{ t: 'ancestor', entries }], false);
     for (const [path] of entries) this.#local.settle(path);
+    return arrived.map(([path]) => path);
   }
 
   /** The planner knows of no ACLs: those of what is there stay, and what is new has most likely inherited what the disk shows. */

@@ -185,7 +185,7 @@ export class Outbox {
       signal,
       onClaim: (claim) => this.#claim(claim),
     });
-    this.#agreement.onMoves(outcomes);
+    for (const path of this.#agreement.onMoves(outcomes)) this.#o.onStale(path);
     for (const outcome of outcomes) {
       const { path, movedFrom: from = '' } = outcome.change;
       if (outcome.outcome === 'committed') {
@@ -329,7 +329,7 @@ export class Outbox {
         onClaim: (claim) => this.#claim(claim),
       },
     );
-    this.#agreement.onMoves(outcomes);
+    for (const path of this.#agreement.onMoves(outcomes)) this.#o.onStale(path);
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
     ledger.write([{ t: 'pushed' }], false);
     const last = revisions.at(-1);

@@ -1,6 +1,7 @@
 /** Brings what was parked into the volume: conflict copies, each with its record. */
 
 import type { ByteString } from '../../codec/kv.ts';
+import { codeOf } from '../base/error.ts';
 import type { Owner } from '../../reconcile/owners.ts';
 import type { Layout } from '../disk/layout.ts';
 import type { Parked } from '../state/parked.ts';
@@ -58,12 +59,27 @@ export async function pushCopies(pusher: Pusher, context: CopiesContext): Promis
   return isDone;
 }
 
-/** Part of a file. Gone since the look: fewer bytes than the entry says make the pusher set the change aside. */
+/** Errors of a call that opens a file which are about this file alone: it went, was replaced or was closed to us. */
+const SAYS_OF_THE_FILE: ReadonlySet<string> = new Set([
+  'ENOENT',
+  'ENOTDIR',
+  'ELOOP',
+  'EACCES',
+  'EPERM',
+  'ENXIO',
+]);
+
+/**
+ * Part of a file. Gone since the look: fewer bytes than the entry says make the pusher set the change aside. Throws what a failing disk
+ * says.
+ */
 export function readPart(fs: FsPort, at: ByteString, offset: bigint, length: number): Uint8Array {
   let fd: number;
   try {
     fd = fs.openRead('read for push', at);
-  } catch {
+  } catch (error) {
+    // A disk that fails says nothing of this file: what belongs together is not to be cut by it.
+    if (!SAYS_OF_THE_FILE.has(codeOf(error) ?? '')) throw error;
     return new Uint8Array(0);
   }
   try {

@@ -548,6 +548,30 @@ describe('publish', () => {
     }, refusing);
   });
 
+  it('takes away what a disk that failed in the middle has left in the stage directory', () => {
+    let isFull = false;
+    const failing: FsPort = {
+      ...unflushedFs,
+      rename: (label, from, to) => {
+        if (isFull && label === 'rename into tree')
+          throw Object.assign(new Error('full'), { code: 'ENOSPC' });
+        unflushedFs.rename(label, from, to);
+      },
+    };
+    return serve((served) => {
+      served.publish({ f: file('one') });
+      isFull = true;
+      expect(() => served.catchUp()).to.throw('full');
+      const left = (): string[] =>
+        fs.readdirSync(served.layout.stage).filter((name) => name.startsWith('p-'));
+      expect(left()).to.have.length(1);
+      isFull = false;
+      served.catchUp();
+      expect(left()).to.deep.equal([]);
+      expect(readText(served.inIdle('f'))).to.equal('one');
+    }, failing);
+  });
+
   it('stops when another agent has taken the directory over', () =>
     serve((served) => {
       served.publish({ f: file('one') });
