@@ -15,6 +15,9 @@ import { layoutOf, type Layout } from './disk/layout.ts';
 import { configureLog, type LogFormat, type LogLevel } from './base/log.ts';
 import { dataOptionsFrom } from './volume/open-blocks.ts';
 import { ARGUMENT_ENV, defaultAgentId, envOf, OPTIONS, OptionValues, type OptionSpec } from './options.ts';
+import { listen, parseListen } from './report/listen.ts';
+import { Report } from './report/report.ts';
+import type { RunOptions } from './run-options.ts';
 import { run } from './run.ts';
 import { accept } from './verbs/accept.ts';
 import { bytesOfText, type VerbContext } from './verbs/context.ts';
@@ -128,42 +131,49 @@ async function runAgent(args: readonly string[]): Promise<number> {
     level: values.text('log-level') as LogLevel,
   });
   terminationLog = values.text('termination-log');
-  const result = await run(
-    {
-      address,
-      data: dataOptionsFrom(
-        values.text('bucket') || undefined,
-        values.text('rsa-passphrase-file') || undefined,
-        process.env,
-      ),
-      dir,
-      once: !values.flag('watch'),
-      mode: values.text('mode') as 'two-way' | 'pull',
-      adopt: values.flag('adopt'),
-      strict: values.flag('strict'),
-      allowStale: values.flag('allow-stale'),
-      agentId: values.text('agent-id') || defaultAgentId(),
-      subdir: values.text('subdir'),
-      exclude: values.list('exclude'),
-      stateDir: values.text('state-dir') || undefined,
-      minIntervalMs: values.durationMs('min-interval'),
-      holdMaxMs: values.durationMs('hold-max'),
-      settleMs: values.durationMs('settle'),
-      rescanMs: values.durationMs('rescan'),
-      keepMs: values.durationMs('keep'),
-      maxDeletePercent: values.percent('max-delete'),
-      conflict: values.text('conflict') as ConflictPolicy,
-      ancestorCacheBytes: values.count('ancestor-cache') * MEBIBYTE,
-      specialFiles: values.text('special-files') as SpecialFiles,
-      syncTimes: values.flag('sync-times'),
-      timeoutMs: values.durationMs('timeout'),
-      accept: values.list('accept'),
-    },
-    systemPorts(values.text('watcher') as Watcher),
-    untilTerminated(),
-  );
-  conclude(result.sentence);
-  return result.exitCode;
+  const options: RunOptions = {
+    address,
+    data: dataOptionsFrom(
+      values.text('bucket') || undefined,
+      values.text('rsa-passphrase-file') || undefined,
+      process.env,
+    ),
+    dir,
+    once: !values.flag('watch'),
+    mode: values.text('mode') as 'two-way' | 'pull',
+    adopt: values.flag('adopt'),
+    strict: values.flag('strict'),
+    allowStale: values.flag('allow-stale'),
+    agentId: values.text('agent-id') || defaultAgentId(),
+    subdir: values.text('subdir'),
+    exclude: values.list('exclude'),
+    stateDir: values.text('state-dir') || undefined,
+    minIntervalMs: values.durationMs('min-interval'),
+    holdMaxMs: values.durationMs('hold-max'),
+    settleMs: values.durationMs('settle'),
+    rescanMs: values.durationMs('rescan'),
+    keepMs: values.durationMs('keep'),
+    maxDeletePercent: values.percent('max-delete'),
+    conflict: values.text('conflict') as ConflictPolicy,
+    ancestorCacheBytes: values.count('ancestor-cache') * MEBIBYTE,
+    specialFiles: values.text('special-files') as SpecialFiles,
+    syncTimes: values.flag('sync-times'),
+    timeoutMs: values.durationMs('timeout'),
+    accept: values.list('accept'),
+  };
+  const wanted = values.text('listen');
+  const where = wanted === '' ? undefined : parseListen(wanted);
+  const report = new Report(systemClock);
+  const server = where === undefined || options.once ? undefined : await listen(where, report);
+  try {
+    const ports = systemPorts(values.text('watcher') as Watcher);
+    const result = await run(options, ports, untilTerminated(), report);
+    conclude(result.sentence);
+    return result.exitCode;
+  } finally {
+    server?.close();
+    server?.closeAllConnections();
+  }
 }
 
 async function runVerb(verb: Verb, args: readonly string[]): Promise<number> {

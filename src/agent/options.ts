@@ -143,6 +143,10 @@ export const OPTIONS: readonly OptionSpec[] = [
     default: '0',
     help: 'With --once: give up after this long with exit code 4; 0: never.',
   }),
+  option('listen', {
+    type: 'string',
+    help: 'With --watch: address that answers /livez, /readyz, /metrics and /status over HTTP, as :9464 (default: none).',
+  }),
   option('termination-log', {
     type: 'string',
     default: '/dev/termination-log',

@@ -5,7 +5,7 @@ import type { Path } from '../reconcile/entry.ts';
 import { findAbilities } from './disk/abilities.ts';
 import { Agent } from './agent.ts';
 import { Connector } from './connector.ts';
-import { onceDone, stopped, timedOut, type EndFacts } from './ending.ts';
+import { onceDone, stopped, timedOut, type EndFacts } from './report/ending.ts';
 import { AgentError, codeOf, ConfigError, UnavailableError } from './base/error.ts';
 import { createFilter, isReservedTop } from './disk/filter.ts';
 import { noteFilter } from './start/filter-change.ts';
@@ -20,7 +20,8 @@ import type { Connection } from './push/outbox.ts';
 import type { Clock, Ports } from './base/ports.ts';
 import { openState, type OpenState } from './start/recover.ts';
 import { identityOf, whyReplaced, type Identity } from './start/restore.ts';
-import { StatusWriter } from './status-writer.ts';
+import { Report, type ReportSource } from './report/report.ts';
+import { StatusWriter, type LoopFacts } from './report/status-writer.ts';
 import { BeginAnew, StoreGuards } from './guard/store-guards.ts';
 import type { RunOptions, RunResult } from './run-options.ts';
 
@@ -48,7 +49,12 @@ interface Remembered {
 }
 
 /** Runs until `signal` (SIGTERM, SIGINT), or with `once` until one revision is published. */
-export async function run(options: RunOptions, ports: Ports, signal: AbortSignal): Promise<RunResult> {
+export async function run(
+  options: RunOptions,
+  ports: Ports,
+  signal: AbortSignal,
+  report = new Report(ports.clock),
+): Promise<RunResult> {
   const layout = layoutOf(
     trimSlash(pathFromText(options.dir)),
     options.stateDir && pathFromText(options.stateDir),
@@ -63,12 +69,14 @@ export async function run(options: RunOptions, ports: Ports, signal: AbortSignal
       const runner: Runner = new Runner(options, ports, layout, state, guards, signal);
       let result: RunResult | Again;
       try {
+        report.source = runner.facts;
         result = await runner.run();
       } finally {
         await runner.close();
       }
       if (typeof result !== 'string') return result;
       if (result === 'forgotten') continue;
+      report.source = undefined;
       const before = runner.remembered;
       await state.close();
       state = await openAgain(ports, layout, signal, before);
@@ -244,6 +252,15 @@ class Runner {
     }
   }
 
+  /** What this run says of itself while it is under way. */
+  get facts(): ReportSource {
+    return {
+      status: () => this.#status.current(this.#loopFacts()),
+      lastScanMs: () => this.#lastScanMs,
+      rescanMs: () => this.#hints.rescanMs,
+    };
+  }
+
   get remembered(): Remembered {
     return { root: this.#identity.root, state: this.#ledger.state };
   }
@@ -371,13 +388,16 @@ class Runner {
   }
 
   #writeStatus(force: boolean): number {
+    return this.#status.write(this.#loopFacts(), force);
+  }
+
+  #loopFacts(): LoopFacts {
     const { connection, storeError = this.#awayError } = this.#connector;
-    const loop = {
+    return {
       connection,
       storeError,
       lastScanMs: this.#lastScanMs,
       watchProblem: this.#hints.problem,
     };
-    return this.#status.write(loop, force);
   }
 }

@@ -8,7 +8,9 @@ import type { Path } from './entry.ts';
  * (`regressed`) or of another history (`history`) than what was agreed on, the volume's tree became empty (`empty`), too
  * much would go at once (`delete`), DIR was emptied or replaced (`directory`: it is restored).
  */
-export type GuardName = 'volume' | 'regressed' | 'history' | 'empty' | 'delete' | 'directory';
+export const GUARD_NAMES = ['volume', 'regressed', 'history', 'empty', 'delete', 'directory'] as const;
+
+export type GuardName = (typeof GUARD_NAMES)[number];
 
 /** A guard that trips. */
 export interface Trip {

@@ -24,7 +24,7 @@ import { nodeFs } from '../../src/agent/disk/fs.ts';
 import { layoutOf } from '../../src/agent/disk/layout.ts';
 import { run } from '../../src/agent/run.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
-import { readStatus } from '../../src/agent/status.ts';
+import { readStatus } from '../../src/agent/report/status.ts';
 import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 import type { PushChange } from '../../src/reconcile/push-change.ts';

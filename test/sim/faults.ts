@@ -1,6 +1,6 @@
 /** What goes wrong in a run, and when, from the seed. */
 
-import { readStatus } from '../../src/agent/status.ts';
+import { readStatus } from '../../src/agent/report/status.ts';
 import type { Random } from '../support/random.ts';
 import type { SavedEtcd } from '../support/memory-etcd.ts';
 import { DISK_ERRORS } from './disk.ts';

@@ -3,7 +3,7 @@
  * then serves what was published, and says that it may be behind.
  */
 
-import { readStatus } from '../../src/agent/status.ts';
+import { readStatus } from '../../src/agent/report/status.ts';
 import type { Path } from '../../src/reconcile/entry.ts';
 import type { CommittedRevision } from '../support/memory-etcd.ts';
 import type { Weather } from './network.ts';

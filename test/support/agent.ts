@@ -8,7 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { codeOf } from '../../src/agent/base/error.ts';
 import { nodeFs } from '../../src/agent/disk/fs.ts';
 import { layoutOf } from '../../src/agent/disk/layout.ts';
-import { readStatus, type Status } from '../../src/agent/status.ts';
+import { readStatus, type Status } from '../../src/agent/report/status.ts';
 import { targetInVolume } from '../../src/reconcile/target.ts';
 import { builtMain } from './built.ts';
 import { treeOfMount, type MountedEntry } from './juicefs.ts';

@@ -11,7 +11,7 @@ export interface EnvVar {
 }
 
 export interface Probe {
-  readonly exec?: { readonly command: readonly string[] };
+  readonly httpGet?: { readonly path: string; readonly port: string | number };
 }
 
 export interface SecurityContext {
@@ -29,6 +29,7 @@ export interface Container {
   readonly image: string;
   readonly command?: readonly string[];
   readonly args?: readonly string[];
+  readonly ports?: readonly { readonly name: string; readonly containerPort: number }[];
   readonly env?: readonly EnvVar[];
   readonly restartPolicy?: string;
   readonly startupProbe?: Probe;

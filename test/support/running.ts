@@ -8,7 +8,7 @@ import { layoutOf } from '../../src/agent/disk/layout.ts';
 import type { EtcdStore, Ports } from '../../src/agent/base/ports.ts';
 import { run } from '../../src/agent/run.ts';
 import type { RunOptions, RunResult } from '../../src/agent/run-options.ts';
-import { readStatus, type Status } from '../../src/agent/status.ts';
+import { readStatus, type Status } from '../../src/agent/report/status.ts';
 import type { Volume } from '../../src/agent/volume/volume.ts';
 import { VolumeTree } from '../../src/agent/volume/volume-tree.ts';
 import { MortalPorts } from './mortal-ports.ts';

@@ -4,7 +4,7 @@ import { codeOf, ConfigError } from '../base/error.ts';
 import { nodeFs } from '../disk/fs.ts';
 import { acceptTrip } from '../guard/guards.ts';
 import type { Layout } from '../disk/layout.ts';
-import { readStatus } from '../status.ts';
+import { readStatus } from '../report/status.ts';
 import { EXIT, print, type Output } from './context.ts';
 
 export interface AcceptOptions {

@@ -3,7 +3,7 @@
 import { ConfigError } from '../base/error.ts';
 import { nodeFs } from '../disk/fs.ts';
 import type { Layout } from '../disk/layout.ts';
-import { readStatus, type Status } from '../status.ts';
+import { readStatus, type Status } from '../report/status.ts';
 import { EXIT, print, type Output } from './context.ts';
 
 export interface StatusOptions {

@@ -1,12 +1,12 @@
 /** What is true right now, for `status` and the probes: one small JSON file in the state directory. */
 
-import { escapeBytes } from '../codec/bytes.ts';
-import type { ByteString } from '../codec/kv.ts';
-import { isMissing } from './base/error.ts';
-import type { Tripped } from './guard/guards.ts';
-import type { Layout } from './disk/layout.ts';
-import { readAll } from './base/read-all.ts';
-import type { FsPort } from './base/ports.ts';
+import { escapeBytes } from '../../codec/bytes.ts';
+import type { ByteString } from '../../codec/kv.ts';
+import { isMissing } from '../base/error.ts';
+import type { Tripped } from '../guard/guards.ts';
+import type { Layout } from '../disk/layout.ts';
+import { readAll } from '../base/read-all.ts';
+import type { FsPort } from '../base/ports.ts';
 
 /** Paths are escaped text. Revisions are decimal strings. */
 export interface Status {
@@ -37,6 +37,9 @@ export interface Status {
   readonly time: string;
   readonly lastScan: string;
 }
+
+/** What is true now, before it is written. */
+export type CurrentStatus = Omit<Status, 'time' | 'lastScan'>;
 
 /** Writes the status so that a reader sees the old one or the new one. */
 export function writeStatus(fs: FsPort, layout: Layout, status: Status): void {

@@ -1,11 +1,11 @@
 /** How a run ends: the exit code and the sentence of the last line (design 3.1). */
 
-import { escapeBytes } from '../codec/bytes.ts';
-import type { Agent } from './agent.ts';
-import type { Guards } from './guard/guards.ts';
-import type { Ledger } from './state/ledger.ts';
-import type { Connection } from './push/outbox.ts';
-import type { RunResult } from './run-options.ts';
+import { escapeBytes } from '../../codec/bytes.ts';
+import type { Agent } from '../agent.ts';
+import type { Guards } from '../guard/guards.ts';
+import type { Ledger } from '../state/ledger.ts';
+import type { Connection } from '../push/outbox.ts';
+import type { RunResult } from '../run-options.ts';
 import { problemsOf } from './status-writer.ts';
 
 export interface EndFacts {

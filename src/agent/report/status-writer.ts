@@ -1,15 +1,15 @@
 /** Keeps `status.json` true: when to write it, and what the parts of a run say. */
 
-import { escapeBytes } from '../codec/bytes.ts';
-import type { Agent } from './agent.ts';
-import { codeOf } from './base/error.ts';
-import type { Guards } from './guard/guards.ts';
-import type { Layout } from './disk/layout.ts';
-import type { Ledger } from './state/ledger.ts';
-import { log } from './base/log.ts';
-import type { Connection } from './push/outbox.ts';
-import type { Clock, FsPort } from './base/ports.ts';
-import { describeProblems, writeStatus, type Status } from './status.ts';
+import { escapeBytes } from '../../codec/bytes.ts';
+import type { Agent } from '../agent.ts';
+import { codeOf } from '../base/error.ts';
+import type { Guards } from '../guard/guards.ts';
+import type { Layout } from '../disk/layout.ts';
+import type { Ledger } from '../state/ledger.ts';
+import { log } from '../base/log.ts';
+import type { Connection } from '../push/outbox.ts';
+import type { Clock, FsPort } from '../base/ports.ts';
+import { describeProblems, writeStatus, type CurrentStatus } from './status.ts';
 
 /** Least time between two status files; milliseconds. */
 const STATUS_MS = 200;
@@ -54,7 +54,7 @@ export class StatusWriter {
     const nowMs = clock.monotonicMs();
     const earlyMs = this.#lastMs + STATUS_MS - nowMs;
     if (!force && earlyMs > 0) return earlyMs;
-    const facts = this.#facts(loop);
+    const facts = this.current(loop);
     const text = JSON.stringify(facts);
     // Unchanged facts are written again only with the scan, so that an idle agent is quiet and a dead one is told.
     if (!force && text === this.#written && nowMs - this.#lastMs < rescanMs) return Infinity;
@@ -76,7 +76,8 @@ export class StatusWriter {
     return Infinity;
   }
 
-  #facts({ connection, storeError, watchProblem }: LoopFacts): Omit<Status, 'time' | 'lastScan'> {
+  /** What is true now. */
+  current({ connection, storeError, watchProblem }: LoopFacts): CurrentStatus {
     const { ledger, guards, agent, once } = this.#o;
     const { state } = ledger;
     const { remote, volume } = connection ?? {};
