@@ -74,6 +74,18 @@ describe('what the simulation has found', () => {
     });
   }
 
+  it('a name at the top that is moved into itself, where a directory could not go, stays with all that it leads to', async () => {
+    const { pod, local } = stage.addPod();
+    for (const path of ['d', 'd/in']) stage.mount.mkdir(path);
+    write(stage.remote, 'd/in/file');
+    pod.start();
+    await stage.pass(5_000);
+    local.rename('d', 'd/in/itself');
+    await expectAgreement(stage);
+    expect(stage.mount.list('d/in')).to.deep.equal(['file']);
+    expect(local.list('d/in')).to.deep.equal(['file']);
+  });
+
   it('a file that comes to a directory which is removed here at that time stays, and its directory', async () => {
     const { pod, local } = stage.addPod();
     stage.mount.mkdir('d');

@@ -34,6 +34,15 @@ export function linkedPath(state: LedgerState, path: Path, slot: Slot, pathNow: 
   return now === undefined || !state.slots.has(now) || isAtOrBelow(path, now) ? undefined : now;
 }
 
+/**
+ * The name at the top whose link was moved or copied into what it leads to, where a directory could not go: it is put back to
+ * the top, and the link that leads to itself goes.
+ */
+export function linkInItself(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
+  const top = ownLink(state, path, slot);
+  return top !== undefined && isAtOrBelow(path, top) && state.slots.has(top) ? top : undefined;
+}
+
 /** Whether the view has something else in the link's place and nothing elsewhere that it could mean: it is of no use. */
 export function spentLink(state: LedgerState, path: Path, slot: Slot, pathNow: PathNow): boolean {
   const top = ownLink(state, path, slot);

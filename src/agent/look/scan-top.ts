@@ -7,7 +7,7 @@ import { isOwnName, topTarget, type TreeName } from '../disk/layout.ts';
 import type { LedgerState } from '../state/ledger-state.ts';
 import { adoptionOf, belowNow, isBusyBelow, topsOf, type Adoption, type Look } from './look.ts';
 import type { FileStat } from '../base/ports.ts';
-import { linkedPath, ownLink, ownTop, spentLink, type PathNow } from './own-link.ts';
+import { linkedPath, linkInItself, ownLink, ownTop, spentLink, type PathNow } from './own-link.ts';
 import type { Replaced } from './replaced.ts';
 import type { ScannerOptions, ScanReader } from './scan-reader.ts';
 import { QUIET_MS } from './settle.ts';
@@ -79,7 +79,7 @@ export class TopScanner {
         state.slots.get(name)?.type === 'other'
       )
         continue;
-      if (state.mending.has(name)) {
+      if (state.mending.has(name) || this.#isInItself(state, name, look)) {
         look.mend.add(name);
         continue;
       }
@@ -245,6 +245,11 @@ export class TopScanner {
     const { fs, layout } = this.#o;
     if (statInTree(fs, 'look at link', layout, this.#active, path)?.type !== 'symlink') return false;
     return this.#o.fs.readlink('look at link', layout.inTree(this.#active, path)) === topTarget(top);
+  }
+
+  /** Whether the link of a name was moved into what it leads to. */
+  #isInItself(state: LedgerState, name: ByteString, look: Look): boolean {
+    return [...belowNow(state, look, name)].some(([path, slot]) => linkInItself(state, path, slot) === name);
   }
 
   /** The end of a path and of all below it, what this look has found there included. */

@@ -15,7 +15,7 @@ import {
   type Extent,
   type Look,
 } from './look.ts';
-import { linkedPath, type PathNow } from './own-link.ts';
+import { linkedPath, linkInItself, type PathNow } from './own-link.ts';
 import type { FileStat } from '../base/ports.ts';
 import { isPublished } from './published-inode.ts';
 import { Replaced } from './replaced.ts';
@@ -204,7 +204,8 @@ export class Scanner {
         (this.#o.excluded(path)
           ? sameInode(slot, stat)
           : this.#isSame(slot, stat, layout.inTree(tree, path))) &&
-        linkedPath(state, path, slot, this.#pathNow(state)) === undefined;
+        linkedPath(state, path, slot, this.#pathNow(state)) === undefined &&
+        linkInItself(state, path, slot) === undefined;
       if (same) {
         this.#reader.settling.forget(`active:${path}`);
       } else into.push({ path, stat, slot });
@@ -334,6 +335,8 @@ export class Scanner {
   /** `mv` or `cp -r` of a top-level name into a directory brings our link there: what it leads to is meant. */
   #judgeLinkedTop(state: LedgerState, tree: TreeName, path: Path, slot: Slot | undefined, look: Look): void {
     const top = slot === undefined ? undefined : linkedPath(state, path, slot, this.#pathNow(state));
+    if (slot !== undefined && linkInItself(state, path, slot) !== undefined)
+      look.adoptions.set(path, undefined);
     if (top === undefined) return;
     // A directory that is being removed takes the link along, and with it what the link led to.
     const [first] = path.split('/', 1);
