@@ -74,6 +74,21 @@ describe('what the simulation has found', () => {
     });
   }
 
+  it('a file that comes below a name at the top is not lost to a directory that takes its place meanwhile', async () => {
+    const { pod, local } = stage.addPod();
+    for (const path of ['d', 'e', 'e/in']) stage.mount.mkdir(path);
+    for (const path of ['d/old', 'e/in/new']) write(stage.remote, path);
+    pod.start();
+    await stage.pass(5_000);
+    stage.lostHints = 1;
+    local.unlink('d');
+    local.rename('e/in', 'd');
+    write(stage.remote, 'd/new');
+    await stage.pass(5_000);
+    stage.lostHints = 0;
+    await expectAgreement(stage);
+  });
+
   it('a name at the top that is moved into itself, where a directory could not go, stays with all that it leads to', async () => {
     const { pod, local } = stage.addPod();
     for (const path of ['d', 'd/in']) stage.mount.mkdir(path);

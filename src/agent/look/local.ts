@@ -26,7 +26,7 @@ export class Local {
   losers: Loser[] = [];
   /** Differ, and have not settled. */
   busy: ReadonlySet<Path> = new Set();
-  /** Names of the view that have left the top: nobody there sees what comes below them. */
+  /** Names of the view that have left the top, or where a directory is being made: nobody there sees what comes below them. */
   leaving: ReadonlySet<ByteString> = new Set();
   readonly problems = new Map<Path, string>();
   /** Sockets, fifos and devices: carried, and shown as problems. */

@@ -52,7 +52,7 @@ export interface Look {
   readonly mend: Set<ByteString>;
   /** Paths that differ and have not settled. */
   readonly busy: Set<Path>;
-  /** Names of the view that have left the top, as far as that was looked at. */
+  /** Names of the view that have left the top, or in whose place somebody makes a directory, as far as the top was looked at. */
   readonly leaving: Set<ByteString>;
   /** When the files that differ were made, settled or not, by inode: a number that is given out again is another inode. */
   readonly born: Map<bigint, bigint>;

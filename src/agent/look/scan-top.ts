@@ -275,6 +275,7 @@ export class TopScanner {
     const held: ByteString[] = [];
     if (!this.#isQuiet(name, at, stat, look, held)) {
       look.busy.add(name);
+      look.leaving.add(name);
       for (const top of held) this.#heldByLinks.add(top);
       return;
     }
@@ -297,8 +298,10 @@ export class TopScanner {
   /** Whether no name came or went for a while in a directory and in all below it. */
   #isQuiet(path: Path, at: ByteString, stat: FileStat, look: Look, held: ByteString[]): boolean {
     let quiet = this.#reader.isSettled('top', path, stat, QUIET_MS.content + this.#o.settleMs);
+    this.memory.noteStanding(path, stat.ino);
     for (const name of this.#reader.list(at, path, look) ?? []) {
       const below = this.#o.fs.lstat('look top directory', `${at}/${name}`);
+      if (below !== undefined) this.memory.noteStanding(join(path, name), below.ino);
       if (below?.type === 'file') this.#replaced.noteArrived('top', join(path, name), below);
       if (below?.type === 'symlink') {
         const text = this.#o.fs.readlink('look at link', `${at}/${name}`);

@@ -28,6 +28,8 @@ export interface SeenAtTop {
   isFollowed(path: Path, ino: bigint, now: Slot | undefined): boolean;
   /** Where the view has what a link with this name in its text led to when it was made; the name itself if that is unknown. */
   pathNow(name: ByteString, slots: Paths): Path;
+  /** Whether the last look has seen this inode in a real directory there, that directory's own among them. */
+  hasSeen(path: Path, ino: bigint): boolean;
   /** Whether what stands there, a file or a link, was seen and waits, or what it would end does: it stays. */
   isWaiting(name: ByteString): boolean;
 }
@@ -42,6 +44,8 @@ export class TopMemory implements SeenAtTop {
   readonly #links = new Map<ByteString, ByteString>();
   readonly #waiting = new Set<ByteString>();
   readonly #shared = new Map<ByteString, Slot>();
+  /** All that stands in real directories, by path. */
+  readonly #standing = new Map<Path, bigint>();
   readonly #followed = new Map<Path, { readonly ino: bigint; readonly before: Slot | undefined }>();
 
   /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
@@ -107,6 +111,14 @@ export class TopMemory implements SeenAtTop {
     if (this.#followed.get(path)?.ino !== ino) this.#followed.set(path, { ino, before });
   }
 
+  hasSeen(path: Path, ino: bigint): boolean {
+    return this.#standing.get(path) === ino;
+  }
+
+  noteStanding(path: Path, ino: bigint): void {
+    this.#standing.set(path, ino);
+  }
+
   isWaiting(name: ByteString): boolean {
     return this.#waiting.has(name);
   }
@@ -124,6 +136,7 @@ export class TopMemory implements SeenAtTop {
     }
     this.#links.clear();
     this.#waiting.clear();
+    this.#standing.clear();
     this.files.clear();
   }
 

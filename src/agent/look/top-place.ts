@@ -4,6 +4,9 @@ import type { ByteString } from '../../codec/kv.ts';
 import { topTarget, type Layout } from '../disk/layout.ts';
 import type { FsPort } from '../base/ports.ts';
 import type { LedgerState } from '../state/ledger-state.ts';
+import type { Path } from '../../reconcile/entry.ts';
+import { ancestorsOf } from '../../reconcile/push-change.ts';
+import type { SeenAtTop } from './top-memory.ts';
 
 /** As the agent's own link, or as a real directory, which is united with what the link led to. */
 function isShownAtTop(fs: FsPort, layout: Layout, name: ByteString): boolean {
@@ -11,6 +14,20 @@ function isShownAtTop(fs: FsPort, layout: Layout, name: ByteString): boolean {
   const type = fs.lstat('look at top', at)?.type;
   if (type === 'directory') return true;
   return type === 'symlink' && fs.readlink('look at top', at) === topTarget(name);
+}
+
+/**
+ * Whether somebody has put a real directory in the place of a name since it was looked at there, or has put something into it
+ * at a path or above it.
+ */
+export function isNewInDirectory(fs: FsPort, layout: Layout, seen: SeenAtTop, path: Path): boolean {
+  const [name = path] = path.split('/', 1);
+  if (fs.lstat('look at top', layout.top(name))?.type !== 'directory') return false;
+  return [...ancestorsOf(path), path].some((at) => {
+    const stat = fs.lstat('look at top', layout.top(at));
+    const counts = at === name || stat?.type !== 'directory';
+    return stat !== undefined && counts && !seen.hasSeen(at, stat.ino);
+  });
 }
 
 /**

@@ -27,7 +27,7 @@ import type { Ledger } from '../state/ledger.ts';
 import type { Clock, FsPort } from '../base/ports.ts';
 import { sameButCtime, signatureOf, type Signature, type Slot } from '../disk/slot.ts';
 import type { SeenAtTop } from '../look/top-memory.ts';
-import { hasLeftTop } from '../look/top-place.ts';
+import { hasLeftTop, isNewInDirectory } from '../look/top-place.ts';
 import { mendTop } from './top.ts';
 import { statInTree } from '../disk/tree-stat.ts';
 import type { Wanted } from './wanted.ts';
@@ -312,20 +312,23 @@ class Publication {
       const from = this.#changedSource(wanted);
       if (from !== undefined) edited.push(from);
     }
-    return [...edited, ...this.#leftTopMeanwhile()];
+    return [...edited, ...this.#changedAtTopMeanwhile()];
   }
 
-  /** Names that somebody has removed at the top, and below which something was to come that nobody there has seen. */
-  #leftTopMeanwhile(): ByteString[] {
-    const { fs, layout, ledger } = this.#context;
+  /** Paths at the top where something was to come below, and where somebody has put or removed something since the last look. */
+  #changedAtTopMeanwhile(): Path[] {
+    const { fs, layout, ledger, seenAtTop } = this.#context;
     const { items, leaving } = this.#request;
     if (leaving === undefined) return [];
-    const names = new Set(
-      [...items.keys()].flatMap((path) => (path.includes('/') ? path.split('/', 1) : [])),
-    );
-    return [...names].filter(
-      (name) => !items.has(name) && !leaving.has(name) && hasLeftTop(fs, layout, ledger.state, name),
-    );
+    const changed = new Set<Path>();
+    for (const path of items.keys()) {
+      const [name = path] = path.split('/', 1);
+      if (name === path) continue;
+      const isKnown = items.has(name) || leaving.has(name);
+      if (!isKnown && hasLeftTop(fs, layout, ledger.state, name)) changed.add(name);
+      else if (seenAtTop !== undefined && isNewInDirectory(fs, layout, seenAtTop, path)) changed.add(name);
+    }
+    return [...changed];
   }
 
   /** The path in the active tree from which something was to be linked, if that is not there any more as it was. */
