@@ -2,7 +2,7 @@
 
 import { expect } from 'chai';
 import { readdirSync, unlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { runCommand } from '../support/agent.ts';
@@ -28,6 +28,15 @@ describe('the endpoint', () => {
   const get = async (path: string): Promise<{ readonly code: number; readonly body: string }> => {
     const response = await fetch(base + path);
     return { code: response.status, body: await response.text() };
+  };
+  /** What comes back for these very bytes. */
+  const rawAnswer = async (request: string): Promise<string> => {
+    const [host, port] = address.split(':');
+    const socket = connect(Number(port), host);
+    socket.write(request);
+    let answer = '';
+    for await (const chunk of socket.setEncoding('utf8')) answer += String(chunk);
+    return answer;
   };
   /** Samples by name and labels. */
   const metrics = async (): Promise<Record<string, number>> => {
@@ -57,6 +66,11 @@ describe('the endpoint', () => {
     expect(samples['etcd_etc_agent_stale']).to.equal(0);
     expect(samples['process_resident_memory_bytes']).to.be.greaterThan(0);
     expect((await get('/nothing')).code).to.equal(404);
+    expect((await get('/livez?verbose')).code).to.equal(200);
+    expect(await rawAnswer('GET // HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n')).to.match(
+      /^HTTP\/1.1 404 /,
+    );
+    expect(await rawAnswer('nonsense\r\n\r\n')).to.equal('');
     expect((await fetch(`${base}/metrics`, { method: 'POST' })).status).to.equal(405);
   });
 

@@ -33,14 +33,15 @@ export function parseListen(text: string): ListenAddress {
 export async function listen({ host, port }: ListenAddress, report: Report): Promise<Server> {
   const metrics = new Metrics();
   const server = createServer((request, response) => {
-    const { pathname } = new URL(request.url ?? '/', 'http://agent');
+    // Whatever a client sends: no URL parser, which throws.
+    const [path = ''] = (request.url ?? '').split('?', 1);
     if (request.method !== 'GET' && request.method !== 'HEAD') {
       response.setHeader('allow', 'GET, HEAD');
       reply(response, 405, `${request.method} is not answered here\n`);
       return;
     }
-    answer(pathname, response, report, metrics).catch((error: unknown) => {
-      log('warn', 'request failed', { path: pathname, reason: String(error) });
+    answer(path, response, report, metrics).catch((error: unknown) => {
+      log('warn', 'request failed', { path, reason: String(error) });
       if (!response.headersSent) reply(response, 500, `${String(error)}\n`);
     });
   });
@@ -53,6 +54,8 @@ export async function listen({ host, port }: ListenAddress, report: Report): Pro
       cause: error,
     });
   }
+  // Out of descriptors, for one: probes fail meanwhile, and the agent goes on.
+  server.on('error', (error) => log('warn', 'endpoint failed', { reason: error.message }));
   // A client that goes away is no failure of ours.
   server.on('clientError', (_error, socket) => socket.destroy());
   const { address, port: bound } = server.address() as AddressInfo;
