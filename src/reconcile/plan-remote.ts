@@ -1,5 +1,6 @@
 /** The compares and operations that push changes, cut into transactions that fit the server's limit. */
 
+import { decodeAttr } from '../codec/attr.ts';
 import { DecodeError } from '../codec/error.ts';
 import type { ByteString, KeyRange, StoreTransaction } from '../codec/kv.ts';
 import type { Setting } from '../codec/setting.ts';
@@ -160,7 +161,23 @@ export function planPush(request: PlanRequest): Plan {
   const { compares, ops } = draft.finish();
   const puts = blocks.map(({ key, value }) => ({ type: 'put' as const, key, value }));
   const fresh = hold === 'survey' ? draft.newInodes() : [];
-  return { status: 'plan', transaction: { compares, ops: [...puts, ...ops] }, planned, givenUp, rest, fresh };
+  return {
+    status: 'plan',
+    transaction: { compares, ops: [...puts, ...ops] },
+    planned: planned.map((done) => inTheEnd(done, draft)),
+    givenUp,
+    rest,
+    fresh,
+  };
+}
+
+/** A file with several names may have got its contents, its mode or another name under one of the others after this one. */
+function inTheEnd(planned: Planned, draft: Draft): Planned {
+  const { change, entry } = planned;
+  const value = entry?.type === 'file' ? draft.peek({ kind: 'attr', ino: entry.ino }) : undefined;
+  if (entry?.type !== 'file' || value === undefined) return planned;
+  const { length: size, mode, uid, gid, mtimeNs, nlink } = decodeAttr(value);
+  return { change, entry: { ...entry, size, mode, uid, gid, mtimeNs, nlink } };
 }
 
 function isSameSize(a: DraftSize, b: DraftSize | undefined): boolean {

@@ -119,11 +119,11 @@ function linkDependencies(
   for (const step of steps) {
     const { link } = step;
     if (link?.kind === 'name-in-place') {
-      for (const namer of namers.get(link.ino) ?? []) pairs.push([namer, step]);
+      for (const namer of namers.get(link.ino) ?? []) pairs.push([namer, step], [step, namer]);
     }
     for (const namer of namers.get(step.old?.ino ?? 0n) ?? []) {
-      // The new name has the contents that the inode gets; and it comes before an old name goes.
-      if (link?.kind === 'in-place') pairs.push([namer, step]);
+      // The new name has the contents that the inode gets, or there is none; and it comes before an old name goes.
+      if (link?.kind === 'in-place') pairs.push([namer, step], [step, namer]);
       else if (step.movedFrom === undefined) pairs.push([step, namer]);
     }
     for (const namer of namers.get(step.over?.ino ?? 0n) ?? []) pairs.push([step, namer]);

@@ -4,24 +4,9 @@ import { expect } from 'chai';
 import { fsError } from '../support/fs-error.ts';
 import { RecordedSite } from './history.ts';
 import type { Pod } from './pod.ts';
+import { expectAgreement, write } from './scenario.ts';
 import { DiskSite } from './site.ts';
 import { Stage } from './stage.ts';
-
-/** Long enough for anything that has to settle, and for a push and a publish after it. */
-const SETTLED_MS = 20_000;
-
-async function expectAgreement(stage: Stage): Promise<void> {
-  await stage.pass(SETTLED_MS);
-  expect(stage.failures).to.deep.equal([]);
-  expect(stage.differences()).to.deep.equal([]);
-  expect(stage.lost()).to.deep.equal([]);
-}
-
-function write(site: RecordedSite, path: string): void {
-  const file = site.open(path, { create: true, truncate: true });
-  file.write(site.history.line(site.name, path), 0);
-  file.close();
-}
 
 describe('what the simulation has found', () => {
   let stage: Stage;

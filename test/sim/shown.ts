@@ -34,9 +34,8 @@ export function volumeShown(mount: MountSite): Shown {
 }
 
 /** What a served directory shows through `..data`. */
-export function diskShown(fs: MemoryFs): Shown {
+export function diskShown(fs: MemoryFs, tree: string = `${ROOT}/..data`): Shown {
   const shown = new Map<Path, string>();
-  const tree = `${ROOT}/..data`;
   if (fs.stat(tree)?.type !== 'directory') return shown;
   const walk = (dir: Path): void => {
     for (const name of fs.readdir('check', join(tree, dir))) {
@@ -57,6 +56,20 @@ export function diskShown(fs: MemoryFs): Shown {
   };
   walk('');
   return shown;
+}
+
+/** A tree, with each file that has several names followed by all of them. */
+export function withNames(shown: Shown, identityAt: (path: Path) => unknown): Shown {
+  const files = [...shown].filter(([, line]) => line.startsWith('file')).map(([path]) => path);
+  const names = new Map<unknown, Path[]>();
+  for (const path of files) names.set(identityAt(path), [...(names.get(identityAt(path)) ?? []), path]);
+  const all = (path: Path): readonly Path[] => names.get(identityAt(path)) ?? [];
+  return new Map(
+    [...shown].map(([path, line]) => {
+      const group = line.startsWith('file') ? all(path) : [];
+      return [path, group.length < 2 ? line : `${line} = ${group.join(' ')}`];
+    }),
+  );
 }
 
 /** How two sides differ, in words. */

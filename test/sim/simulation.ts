@@ -2,6 +2,7 @@
 
 import { Actor } from './actor.ts';
 import { Faults, MACHINES, NETWORK_AND_KILLS, OTHER_STORES, POWER, type Fault } from './faults.ts';
+import { HARD_LINKS, LINK_DIRECTORIES } from './link-programs.ts';
 import type { Pod } from './pod.ts';
 import { AT_THE_TOP, DANGERS, EDITS, LINKS, RENEWALS, SETS, type Weighted } from './programs.ts';
 import { SET_DIRECTORIES } from './sets.ts';
@@ -26,11 +27,11 @@ const REST_MS = 240_000;
 const LATE_MS = 20_000;
 const STILL_MS = 45_000;
 /**
- * How much happens. `calm`: writers that give each other time. `stores`: so, and the store is wiped, restored or replaced. `machines`: so, and disks fail and the time of day is
+ * How much happens. `calm`: writers that give each other time. `links`: one writer alone, on files with several names. `stores`: so, and the store is wiped, restored or replaced. `machines`: so, and disks fail and the time of day is
  * set. `power`: so, and machines lose their power. `rough`: twice as much, hints that are lost, and steps of local programs between
  * any two calls of an agent. `wild`: so, and programs also make, move and remove names at the top of DIR, and make links.
  */
-export type Profile = 'calm' | 'stores' | 'machines' | 'power' | 'rough' | 'wild';
+export type Profile = 'calm' | 'links' | 'stores' | 'machines' | 'power' | 'rough' | 'wild';
 
 interface Pace {
   /** How likely it is that a local program's step comes before a call of an agent. */
@@ -60,6 +61,7 @@ const CALM: Pace = {
 
 const PACES: Readonly<Record<Profile, Pace>> = {
   calm: CALM,
+  links: { ...CALM, programs: HARD_LINKS, mounted: [] },
   stores: { ...CALM, faults: [...OTHER_STORES, ...OTHER_STORES, ...NETWORK_AND_KILLS] },
   machines: { ...CALM, faults: [...MACHINES, ...MACHINES, ...MACHINES, ...NETWORK_AND_KILLS] },
   power: { ...CALM, programs: EDITS, faults: [...POWER, ...POWER, ...POWER, ...NETWORK_AND_KILLS] },
@@ -116,13 +118,15 @@ class Simulation {
     const isOwner = programs.some((one) => SETS.includes(one));
     for (const dir of [...TOP_DIRECTORIES, ...(hasSets ? SET_DIRECTORIES : [])]) stage.mount.mkdir(dir);
     if (hasSets) stage.owners.push(stage.mount.name);
-    const all = 1 + random.below(3);
+    const isAlone = onMount.length === 0;
+    if (isAlone) actors.set(...this.#addTwin());
+    const all = isAlone ? 1 : 1 + random.below(3);
     for (let pods = all; pods > 0; pods -= 1) {
       const { pod, local } = stage.addPod({
         adopt: true,
         conflict: random.pick(['merge', 'remote', 'local']),
       });
-      pod.hasPrograms = all === 1 || pods > 1 || observers === 0 || random.next() >= observers;
+      pod.hasPrograms = !isAlone && (all === 1 || pods > 1 || observers === 0 || random.next() >= observers);
       if (pod.hasPrograms) {
         actors.set(pod, new Actor(local, scheduler, trace, stage.fork(), programs, pauseMs));
         if (isOwner) stage.owners.push(pod.name);
@@ -136,14 +140,28 @@ class Simulation {
     };
     const mounted = new Actor(stage.remote, scheduler, trace, stage.fork(), onMount, pauseMs);
     const faults = new Faults(stage, stage.fork(), kinds);
-    for (const actor of [...actors.values(), mounted]) actor.start();
+    const writers = isAlone ? [...actors.values()] : [...actors.values(), mounted];
+    for (const actor of writers) actor.start();
     faults.start();
     await scheduler.pass(BUSY_MS, () => this.#hasFailed);
     faults.end();
-    for (const actor of [...actors.values(), mounted]) actor.finish();
+    for (const actor of writers) actor.finish();
     trace.note('-', 'rest');
     if (!this.#hasFailed) await this.#rest();
     stage.end();
+  }
+
+  /** The only writer, on a machine of its own. */
+  #addTwin(): [Pod, Actor] {
+    const { mount, scheduler, trace } = this.#stage;
+    const inner = LINK_DIRECTORIES.filter((dir) => dir.includes('/'));
+    for (const dir of inner) mount.mkdir(dir);
+    const { pod, local } = this.#stage.addTwin(LINK_DIRECTORIES);
+    pod.start();
+    return [
+      pod,
+      new Actor(local, scheduler, trace, this.#stage.fork(), this.#pace.programs, this.#pace.pauseMs),
+    ];
   }
 
   /** All agree, nothing is lost, and then nothing moves any more, not even after a restart. */

@@ -7,6 +7,7 @@ import type { Clock } from '../../src/agent/base/ports.ts';
 import type { RunOptions } from '../../src/agent/run-options.ts';
 import { format } from '../../src/agent/verbs/format.ts';
 import { parseMetaUrl } from '../../src/codec/url.ts';
+import type { Path } from '../../src/reconcile/entry.ts';
 import { fsError } from '../support/fs-error.ts';
 import { MemoryEtcd, type SavedEtcd } from '../support/memory-etcd.ts';
 import { MemoryStore } from '../support/memory-store.ts';
@@ -22,10 +23,11 @@ import { MountSite, type Keys } from './mount.ts';
 import { FINE, type Weather } from './network.ts';
 import { Pod, ROOT, START_NS, URL, type World } from './pod.ts';
 import { Scheduler } from './scheduler.ts';
-import { diskShown, differences, textsBelow, volumeShown } from './shown.ts';
+import { diskShown, differences, textsBelow, volumeShown, withNames } from './shown.ts';
 import { DiskSite } from './site.ts';
 import { speaker } from './speaker.ts';
 import { Trace } from './trace.ts';
+import { TwinSite } from './twin.ts';
 import type { Fail, Validator } from './validator.ts';
 import { WholeTrees } from './whole.ts';
 
@@ -65,6 +67,7 @@ export class Stage implements World {
   lostHints = 0;
   /** The right store, while another one is in its place. */
   #right: SavedEtcd | undefined;
+  #twin: TwinSite | undefined;
   /** A store with another volume of the same name. */
   otherVolume: SavedEtcd | undefined;
   between: (pod: Pod) => void = () => undefined;
@@ -238,12 +241,25 @@ export class Stage implements World {
     await this.scheduler.pass(ms);
   }
 
-  /** How the directories differ from the volume, in words. */
+  /** How the directories differ from the volume, and that from a plain directory if there is one, in words. */
   differences(): string[] {
-    const volume = volumeShown(this.mount);
-    return this.pods.flatMap((pod) =>
-      differences(diskShown(pod.fs), volume).map((line) => `${pod.name} | volume: ${line}`),
-    );
+    const volume = withNames(volumeShown(this.mount), (path) => this.mount.identityAt(path));
+    const found = this.pods.flatMap(({ name, fs }) => {
+      const shown = withNames(diskShown(fs), (path) => fs.identityAt(`${ROOT}/..data/${path}`));
+      return differences(shown, volume).map((line) => `${name} | volume: ${line}`);
+    });
+    if (this.#twin === undefined) return found;
+    const { plain, plainRoot } = this.#twin;
+    const wanted = withNames(diskShown(plain, plainRoot), (path) => plain.identityAt(`${plainRoot}/${path}`));
+    return [...found, ...differences(wanted, volume).map((line) => `plain | volume: ${line}`)];
+  }
+
+  /** A machine with the only writer, who does the same in a plain directory with these directories in it. */
+  addTwin(directories: readonly Path[]): { readonly pod: Pod; readonly local: RecordedSite } {
+    const { pod } = this.addPod();
+    this.#twin = new TwinSite(pod, ROOT);
+    for (const dir of directories) this.#twin.prepare(dir);
+    return { pod, local: new RecordedSite(this.#twin, this.history, this.trace) };
   }
 
   /** What was left settled, was replaced by nobody, and is neither in the volume nor in a tree nor parked (design G2). */

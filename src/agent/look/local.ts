@@ -154,11 +154,12 @@ export class Local {
 
   /** What was made after an inode of that number was seen last is another file, and did not come from where that was. */
   #forgetReused(born: Look['born']): void {
-    const { slots, replaced } = this.#state;
+    const { slots, replaced, pushed } = this.#state;
     const reused = [...born].flatMap(([ino, bornNs]) => {
       const known = [...slots.namesOf(ino).map((path) => slots.get(path)), this.#vanished.get(ino)?.slot];
       const isOlder = known.some((slot) => slot !== undefined && isReused(slot, bornNs));
-      return isOlder || replaced.isReused(ino, bornNs) ? [ino] : [];
+      const hasLeft = replaced.isReused(ino, bornNs) || pushed.isReused(ino, bornNs);
+      return isOlder || hasLeft ? [ino] : [];
     });
     if (reused.length === 0) return;
     for (const ino of reused) this.#vanished.delete(ino);
@@ -365,6 +366,8 @@ export class Local {
 
   /** Where an inode on disk that is at `path` now was before it vanished there. */
   leftBy(disk: bigint, path: Path): Path | undefined {
+    // It may have lost another of its names.
+    if (this.#state.agreedInode(path) === disk) return undefined;
     const from = this.#vanished.get(disk)?.path ?? this.#state.leftBy(disk);
     return from === undefined || from === path || this.diskInode(from) === disk ? undefined : from;
   }

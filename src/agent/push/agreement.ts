@@ -8,6 +8,7 @@ import type { Change } from '../../reconcile/change.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
 import { agreedAt, type AncestorEntry } from '../state/ancestor-entry.ts';
 import type { Ledger } from '../state/ledger.ts';
+import { inodePairs, type ReplacedInode } from '../state/replaced-inodes.ts';
 import type { Local } from '../look/local.ts';
 import type { ChangeOutcome } from './push-outcome.ts';
 
@@ -29,6 +30,7 @@ export class Agreement {
     if (pushing.size === 0) return;
     const agreed: [Path, AncestorEntry | null][] = [];
     const same: [Path, FileEntry][] = [];
+    const inodes = inodePairs(this.#ledger.state.pushed.entries());
     for (const [path, intended] of pushing) {
       const there = remote.get(path);
       const now = there && agreedAt(there, revision);
@@ -36,15 +38,24 @@ export class Agreement {
       if (ours) agreed.push([path, now ?? null]);
       if (ours && now?.type === 'file' && now.ino === ancestor.get(path)?.ino) same.push([path, now]);
     }
-    this.#ledger.write([{ t: 'ancestor', entries: agreed }, { t: 'pushed' }], false);
+    this.#ledger.write([{ t: 'ancestor', entries: agreed, ...inodes }, { t: 'pushed' }], false);
     for (const [path, entry] of same) this.#agreeOnOtherNames(path, entry);
+    // What was removed here before this start differed from nothing until now.
+    for (const [path] of agreed) {
+      this.#local.dirty.add(path);
+      this.#local.settle(path);
+    }
   }
 
   /** A change that is in the volume. */
   onCommitted({ change, entry: planned, revision }: Committed): void {
     const { path, old, link } = change;
     const entry = planned && agreedAt(this.#withAcl(planned, change), revision);
-    this.#ledger.write([{ t: 'ancestor', entries: [[path, agreed(entry, change) ?? null]] }], false);
+    // What the path holds by now may be another file, of which nothing is in the volume.
+    const inode = this.#ledger.state.pushed.at(path);
+    const inodes = inodePairs(inode === undefined ? [] : [[path, inode]]);
+    const entries = [[path, agreed(entry, change) ?? null]] as const;
+    this.#ledger.write([{ t: 'ancestor', entries, ...inodes }], false);
     const isSame = entry?.ino === old?.ino || link?.kind === 'name' || link?.kind === 'name-in-place';
     if (entry?.type === 'file' && isSame) this.#agreeOnOtherNames(path, entry);
     this.#local.settle(path);
@@ -58,19 +69,23 @@ export class Agreement {
     const { ancestor } = this.#ledger.state;
     const left: Path[] = [];
     const arrived: [Path, AncestorEntry][] = [];
+    const inodes: [Path, ReplacedInode][] = [];
     for (const outcome of outcomes) {
       const { path: to, movedFrom: from } = outcome.change;
       if (outcome.outcome !== 'committed' || from === undefined) continue;
       const { start, end } = prefixRange(`${from}/`);
       for (const [path, entry] of ancestor) {
         if (path !== from && (path < start || path >= end)) continue;
+        const there = to + path.slice(from.length);
         left.push(path);
-        arrived.push([to + path.slice(from.length), agreedAt(entry, outcome.revision)]);
+        arrived.push([there, agreedAt(entry, outcome.revision)]);
+        const inode = this.#ledger.state.agreedInodeSeen(path);
+        if (inode !== undefined) inodes.push([there, inode]);
       }
     }
     if (left.length === 0) return [];
     const entries = [...left.map((path) => [path, null] as const), ...arrived];
-    this.#ledger.write([{ t: 'ancestor', entries }], false);
+    this.#ledger.write([{ t: 'ancestor', entries, ...inodePairs(inodes) }], false);
     for (const [path] of entries) this.#local.settle(path);
     return arrived.map(([path]) => path);
   }

@@ -15,6 +15,7 @@ import { Agreement } from './agreement.ts';
 import { DecodeError } from '../base/error.ts';
 import type { Layout } from '../disk/layout.ts';
 import type { Ledger } from '../state/ledger.ts';
+import { inodePairs } from '../state/replaced-inodes.ts';
 import type { Local } from '../look/local.ts';
 import { log } from '../base/log.ts';
 import type { Parked } from '../state/parked.ts';
@@ -317,7 +318,13 @@ export class Outbox {
     });
     for (const { path } of changes) for (const name of this.#names(path)) this.#pushing.add(name);
     const intents = changes.map(({ path, new: entry }) => [path, entry ?? null] as const);
-    ledger.write([{ t: 'pushing', entries: intents }], false);
+    const inodes = inodePairs(
+      changes.flatMap(({ path, new: entry }) => {
+        const inode = entry?.type === 'file' ? ledger.state.inodeSeen(path) : undefined;
+        return inode === undefined ? [] : [[path, inode] as const];
+      }),
+    );
+    ledger.write([{ t: 'pushing', entries: intents, ...inodes }], false);
     const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(
       linked.map(expectUntouched),
       {

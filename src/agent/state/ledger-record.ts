@@ -90,17 +90,27 @@ export type LedgerRecord =
   | { readonly t: 'replaced'; readonly inodes: Pairs<bigint>; readonly seen?: Pairs<bigint> }
   /** Inodes on disk that are gone: what has their numbers now is another file. */
   | { readonly t: 'reused'; readonly inodes: readonly bigint[] }
-  /** `sameInodes`: the inodes on disk that were agreed on there stay those, whatever the paths hold now. */
+  /**
+   * The inodes on disk that are agreed on are those that the paths hold now; with `sameInodes` those that were, with `inodes` (when
+   * they were `seen` last), where it names some, these.
+   */
   | {
       readonly t: 'ancestor';
       readonly entries: Pairs<AncestorEntry>;
       readonly revision?: bigint;
       readonly sameInodes?: true;
+      readonly inodes?: Pairs<bigint>;
+      readonly seen?: Pairs<bigint>;
     }
   /** Which attributes this side holds from now on; what differed in others before is no edit. */
   | { readonly t: 'held'; readonly held: Held }
-  /** A transaction that makes the volume hold these is about to be sent. */
-  | { readonly t: 'pushing'; readonly entries: Pairs<Entry> }
+  /** A transaction that makes the volume hold these is about to be sent; of which inodes on disk, and when they were `seen` last. */
+  | {
+      readonly t: 'pushing';
+      readonly entries: Pairs<Entry>;
+      readonly inodes?: Pairs<bigint>;
+      readonly seen?: Pairs<bigint>;
+    }
   | { readonly t: 'pushed' }
   /** Pushes are about to store this, which nothing names yet; adds to what was claimed before. */
   | {

@@ -8,10 +8,8 @@ import type { Anchor } from '../follow/history.ts';
 import type { TreeName } from '../disk/layout.ts';
 import type { KeptRecord, LedgerRecord, Pairs, ParkedRecord, StateOwner } from './ledger-record.ts';
 import type { Claimed } from '../push/push-debris.ts';
-import { ReplacedInodes } from './replaced-inodes.ts';
+import { inodePairs, ReplacedInodes, type InodePairs, type ReplacedInode } from './replaced-inodes.ts';
 import { SlotTree, type Slot } from '../disk/slot.ts';
-
-type ReplacedRecord = Extract<LedgerRecord, { t: 'replaced' }>;
 
 /** How much is remembered of what was agreed on before; forgetting it makes a conflict copy too many. */
 const AGREED_PATHS = 10_000;
@@ -56,6 +54,8 @@ export class LedgerState {
   readonly parked = new Map<string, ParkedRecord>();
   /** What a push that has not been answered yet makes the volume hold. */
   readonly pushing = new Map<Path, Entry | undefined>();
+  /** The inodes on disk that it was made of: paths may hold others when its answer comes. */
+  readonly pushed = new ReplacedInodes();
   /** What pushes may have left without names. */
   readonly claimed = {
     slices: new Set<bigint>(),
@@ -114,21 +114,24 @@ export class LedgerState {
         }
         return;
       case 'replaced':
-        this.#replacedAgain(record);
+        this.replaced.setAll(record);
         return;
       case 'ancestor':
         if (record.revision !== undefined) this.revision = record.revision;
-        this.#agree(record.entries, record.sameInodes);
+        this.#agree(record.entries, record);
         return;
       case 'held':
         this.held = record.held;
         return;
       case 'pushing':
         this.pushing.clear();
+        this.pushed.clear();
         for (const [path, entry] of record.entries) this.pushing.set(path, entry ?? undefined);
+        this.pushed.setAll(record);
         return;
       case 'pushed':
         this.pushing.clear();
+        this.pushed.clear();
         return;
       case 'claimed':
         for (const id of record.slices ?? []) this.claimed.slices.add(id);
@@ -185,7 +188,7 @@ export class LedgerState {
     const stale = [...this.stale].map(([path, slot]) => [path, slot ?? null] as const);
     yield { t: 'look', slots: [...this.slots.entries()], stale, same: [] };
     yield { t: 'ancestor', entries: [...this.ancestor], revision: this.revision };
-    if (this.replaced.size > 0) yield this.#replacedRecord();
+    if (this.replaced.size > 0) yield { t: 'replaced', ...inodePairs(this.replaced.entries()) };
     yield { t: 'held', held: this.held };
     if (this.mending.size > 0) yield { t: 'mending', names: [...this.mending] };
     if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
@@ -195,6 +198,7 @@ export class LedgerState {
       yield {
         t: 'pushing',
         entries: [...this.pushing].map(([path, entry]) => [path, entry ?? null] as const),
+        ...inodePairs(this.pushed.entries()),
       };
     }
     const { slices, holds, relied } = this.claimed;
@@ -226,6 +230,7 @@ export class LedgerState {
     this.replaced.clear();
     this.unadopted.clear();
     this.pushing.clear();
+    this.pushed.clear();
     this.apply({ t: 'unclaimed' });
   }
 
@@ -287,21 +292,22 @@ export class LedgerState {
     return [...this.replaced.leftBy(ino)].at(-1);
   }
 
-  #replacedAgain({ inodes, seen = [] }: ReplacedRecord): void {
-    const seenNs = new Map(seen);
-    for (const [path, ino] of inodes)
-      if (ino !== null) this.replaced.set(path, { ino, seenNs: seenNs.get(path) ?? undefined });
+  /** The same, with when it was seen there last. */
+  agreedInodeSeen(path: Path): ReplacedInode | undefined {
+    if (this.ancestor.get(path)?.type !== 'file') return undefined;
+    return this.replaced.at(path) ?? this.inodeSeen(path);
   }
 
-  #replacedRecord(): ReplacedRecord {
-    const all = [...this.replaced.entries()];
-    const seen = all.flatMap(([path, { seenNs }]) => (seenNs === undefined ? [] : [[path, seenNs] as const]));
-    return { t: 'replaced', inodes: all.map(([path, { ino }]) => [path, ino] as const), seen };
+  /** The inode that the active tree has at a path, and when it was seen there last; `undefined` if that is no file. */
+  inodeSeen(path: Path): ReplacedInode | undefined {
+    const slot = this.slots.get(path);
+    return slot?.type === 'file' ? { ino: slot.signature.ino, seenNs: slot.signature.ctimeNs } : undefined;
   }
 
   /** It stays one inode to all who had it, under a number that nothing on disk has. */
   #forgetInode(ino: bigint): void {
     this.replaced.renumber(ino, -ino);
+    this.pushed.renumber(ino, -ino);
     for (const path of this.slots.namesOf(ino)) {
       const slot = this.slots.get(path);
       if (slot !== undefined) this.slots.set(path, { ...slot, signature: { ...slot.signature, ino: -ino } });
@@ -331,15 +337,18 @@ export class LedgerState {
       const before = this.slots.get(path);
       // A tree may hold a copy, where the kernel forbids a second name: the same file all the same.
       const isCopy = slot?.type === 'file' && before?.type === 'file' && slot.digest === before.digest;
-      if (isCopy) this.slots.set(path, slot);
-      else this.#setSlot(path, slot ?? undefined);
+      if (isCopy) {
+        this.slots.set(path, slot);
+        const { ino, ctimeNs: seenNs } = slot.signature;
+        if (this.pushed.inoAt(path) === before.signature.ino) this.pushed.set(path, { ino, seenNs });
+      } else this.#setSlot(path, slot ?? undefined);
     }
     for (const [path, slot] of stale) this.stale.set(path, slot ?? undefined);
     // A replacement that nobody has agreed on stays one, if what the volume changed meanwhile is made part of it.
     const isStillNew = ([path, entry]: Pairs<AncestorEntry>[number]): boolean =>
       entry?.type === 'file' && this.replaced.has(path) && !hasContent(this.slots.get(path), entry);
     this.#agree(ancestor.filter((pair) => !isStillNew(pair)));
-    this.#agree(ancestor.filter(isStillNew), true);
+    this.#agree(ancestor.filter(isStillNew), { sameInodes: true });
   }
 
   /** Whether both sides had this content at a path before the one they have now; of some paths and contents only. */
@@ -355,9 +364,13 @@ export class LedgerState {
     this.#agreedBefore.set(path, [before.digest, ...digests].slice(0, AGREED_DIGESTS));
   }
 
-  #agree(entries: Pairs<AncestorEntry>, sameInodes = false): void {
+  #agree(entries: Pairs<AncestorEntry>, how: InodePairs & { readonly sameInodes?: true } = {}): void {
+    const inodes = new ReplacedInodes();
+    inodes.setAll(how);
     for (const [path, entry] of entries) {
-      if (!sameInodes) this.replaced.delete(path);
+      const inode = entry?.type === 'file' ? inodes.at(path) : undefined;
+      if (inode !== undefined && inode.ino !== this.inodeSeen(path)?.ino) this.replaced.set(path, inode);
+      else if (inode !== undefined || how.sameInodes !== true) this.replaced.delete(path);
       this.entered.delete(path);
       this.#noteAgreed(path, entry);
       if (entry?.type === 'file') this.newlyAgreed.add(path);

@@ -1,11 +1,24 @@
 /** Which inodes on disk were agreed on at paths that hold another one by now, or none: moves are told by them. */
 
 import type { Path } from '../../reconcile/entry.ts';
+import type { Pairs } from './ledger-record.ts';
 
 export interface ReplacedInode {
   readonly ino: bigint;
   /** Its ctime when it was seen there last, in nanoseconds since the epoch; `undefined`: in a log that did not say. */
   readonly seenNs: bigint | undefined;
+}
+
+/** Inodes by path in a record of the log. */
+export interface InodePairs {
+  readonly inodes?: Pairs<bigint>;
+  readonly seen?: Pairs<bigint>;
+}
+
+export function inodePairs(inodes: Iterable<readonly [Path, ReplacedInode]>): Required<InodePairs> {
+  const all = [...inodes];
+  const seen = all.flatMap(([path, { seenNs }]) => (seenNs === undefined ? [] : [[path, seenNs] as const]));
+  return { inodes: all.map(([path, { ino }]) => [path, ino] as const), seen };
 }
 
 export class ReplacedInodes {
@@ -14,6 +27,10 @@ export class ReplacedInodes {
 
   has(path: Path): boolean {
     return this.#inodes.has(path);
+  }
+
+  at(path: Path): ReplacedInode | undefined {
+    return this.#inodes.get(path);
   }
 
   inoAt(path: Path): bigint | undefined {
@@ -47,6 +64,13 @@ export class ReplacedInodes {
     const paths = this.#paths.get(before.ino);
     paths?.delete(path);
     if (paths?.size === 0) this.#paths.delete(before.ino);
+  }
+
+  /** As a record of the log names them. */
+  setAll({ inodes = [], seen = [] }: InodePairs): void {
+    const seenNs = new Map(seen);
+    for (const [path, ino] of inodes)
+      if (ino !== null) this.set(path, { ino, seenNs: seenNs.get(path) ?? undefined });
   }
 
   clear(): void {

@@ -172,13 +172,13 @@ describe('orderPush, with files of several names', () => {
     expect(paths(changes)).to.deep.equal([['b', 'd/a']]);
   });
 
-  it('gives a file its new contents before a new name, and that before an old name goes', () => {
+  it('gives a file its new contents and a new name in one step, and before an old name goes', () => {
     const changes: PushChange[] = [
       { path: 'a', old: OLD, new: file('other', 0n, 1), link: { kind: 'apart' } },
       { path: 'b', old: OLD, new: undefined },
       { path: 'c', old: undefined, new: file('new', 7n, 2), link: { kind: 'name', ino: 7n } },
       { path: 'e', old: OLD, new: file('new', 7n, 2), link: { kind: 'in-place' } },
     ];
-    expect(paths(changes)).to.deep.equal([['e'], ['c'], ['a'], ['b']]);
+    expect(paths(changes)).to.deep.equal([['c', 'e'], ['a'], ['b']]);
   });
 });
