@@ -124,7 +124,7 @@ export class Local {
     for (const [name, slot] of look.found.kept) this.#state.found.kept.set(name, slot);
     this.#noteInKept(look.edits);
     if (look.tops !== undefined) {
-      for (const path of this.tops) this.adoptions.delete(path);
+      for (const path of this.tops) this.#forgetAdoption(path);
       this.tops = new Set(look.tops.keys());
       this.leaving = look.leaving;
     }
@@ -178,17 +178,22 @@ export class Local {
   #dropUnfound({ idle, kept }: Look): void {
     const { found } = this.#state;
     for (const path of idle.keys())
-      if (found.idle.has(path) && !this.tops.has(path)) this.adoptions.delete(path);
+      if (found.idle.has(path) && !this.tops.has(path)) this.#forgetAdoption(path);
     this.losers = this.losers.filter(({ path, kept: name }) =>
       name === undefined ? !idle.has(path) : !kept.has(name),
     );
+  }
+
+  /** Not found any more: what counts is the tree again, and that may differ where what was found had been agreed on. */
+  #forgetAdoption(path: Path): void {
+    if (this.adoptions.delete(path)) this.dirty.add(path);
   }
 
   #addLosers(losers: readonly Loser[]): void {
     const sources = new Set(losers.map(({ source }) => source));
     this.losers = [...this.losers.filter(({ source }) => !sources.has(source)), ...losers];
     for (const { path, source } of losers)
-      if (this.adoptions.get(path)?.source === source) this.adoptions.delete(path);
+      if (this.adoptions.get(path)?.source === source) this.#forgetAdoption(path);
   }
 
   /**

@@ -71,6 +71,15 @@ describe('a look taken in', () => {
     expect(ledger.state.slots.get('f')).to.equal(undefined);
     expect(ledger.state.stale.get('f'), 'else the next look takes it for a new file').to.deep.equal(FILE);
   });
+
+  it('judges a new file that was missed at the top and is found there again, although its end had been agreed on', () => {
+    const local = new Local(ledger, () => false, NOTHING_HELD);
+    local.absorb(lookWith({ tops: new Map([['f', undefined]]) }));
+    local.settle('f');
+    expect([...local.dirty]).to.deep.equal([]);
+    local.absorb(lookWith({ tops: new Map() }));
+    expect([...local.dirty], 'else it is never pushed').to.deep.equal(['f']);
+  });
 });
 
 describe('the inode that a local file is in the volume', () => {
