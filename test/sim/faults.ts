@@ -13,7 +13,8 @@ export type Fault =
   | (typeof NETWORK_AND_KILLS)[number]
   | (typeof OTHER_STORES)[number]
   | (typeof MACHINES)[number]
-  | (typeof POWER)[number];
+  | (typeof POWER)[number]
+  | (typeof MEMBERS)[number];
 
 /** A store that is away or slow, cut and compacted watches, lost answers; agents that are killed or told to end. */
 export const NETWORK_AND_KILLS = [
@@ -36,6 +37,12 @@ export const MACHINES = ['disk', 'clock'] as const;
 
 /** A machine that loses its power. */
 export const POWER = ['power'] as const;
+
+/** A member of the store that is behind the others: all that it tells by its watches comes late, or what one of them does. */
+export const MEMBERS = ['lag', 'lag of one watch'] as const;
+
+/** How long a member is behind, at most; milliseconds. */
+const LAG_MS = 8_000;
 
 /** How long a disk fails, and how far a time of day is set, at most; milliseconds. */
 const ILL_MS = 4_000;
@@ -115,6 +122,14 @@ export class Faults {
       case 'disk':
         this.#breakDisk(pod);
         break;
+      case 'lag':
+      case 'lag of one watch': {
+        const ms = random.next() * LAG_MS;
+        const watch = kind === 'lag' ? undefined : String(random.below(3));
+        this.#note(`${kind}: ${pod.name} ${watch ?? ''} ${ms.toFixed(0)} ms`);
+        pod.agent?.lagWatch(ms, watch);
+        break;
+      }
       case 'power':
         this.#stage.cutPower(pod, random);
         this.#startLater(pod);

@@ -24,12 +24,18 @@ export const FINE: Weather = { isDown: false, latencyMs: 2, lostAnswer: 0, lateR
 const CALL_MS = 5_000;
 const LATE_MS = 4_000;
 
+/** One stream. */
+interface Line {
+  readonly end: (error: Error) => void;
+  readonly lag: (untilMs: number, lane: string | undefined) => void;
+}
+
 /** One client's way to the store. It ends with the client: then nothing comes back any more. */
 export class SimNetwork implements Network {
   readonly #scheduler: Scheduler;
   readonly #random: Random;
   readonly #weather: Weather;
-  readonly #lines = new Set<(error: Error) => void>();
+  readonly #lines = new Set<Line>();
   #isDead = false;
 
   readonly #client: string;
@@ -48,7 +54,16 @@ export class SimNetwork implements Network {
 
   /** Ends all streams. */
   cut(): void {
-    for (const end of [...this.#lines]) end(new UnavailableError('the connection was cut'));
+    for (const { end } of [...this.#lines]) end(new UnavailableError('the connection was cut'));
+  }
+
+  /**
+   * The member that serves the open streams is behind the others: for so long (milliseconds) nothing comes of them, or of one `lane`,
+   * as a server has watches that are behind others of the same stream. Reads and transactions go to any member and are
+   * linearizable, so they never are behind; a new stream begins with such a read, at another member.
+   */
+  lag(ms: number, lane?: string): void {
+    for (const line of this.#lines) line.lag(this.#scheduler.nowMs + ms, lane);
   }
 
   #oneWayMs(): number {
@@ -104,23 +119,32 @@ export class SimNetwork implements Network {
   stream(end: (error: Error) => void): ReturnType<Network['stream']> {
     const lines = this.#lines;
     let arrivesMs = 0;
+    /** Until when nothing comes of a lane; virtual milliseconds. */
+    const held = new Map<string, number>();
     let isOpen = true;
-    const finish = (error: Error): void => {
-      if (!this.#isDead) end(error);
+    const line: Line = {
+      end: (error) => {
+        if (!this.#isDead) end(error);
+      },
+      lag: (untilMs, lane) => {
+        if (lane === undefined) arrivesMs = Math.max(arrivesMs, untilMs);
+        else held.set(lane, Math.max(untilMs, held.get(lane) ?? 0));
+      },
     };
-    lines.add(finish);
+    lines.add(line);
     return {
-      send: (deliver) => {
+      send: (deliver, lane) => {
         const now = this.#scheduler.nowMs;
-        // In order: nothing overtakes what was sent before it.
+        // In order: nothing overtakes what was sent before it, and what is about all lanes comes after all.
         arrivesMs = Math.max(arrivesMs, now + this.#oneWayMs());
-        this.#scheduler.after(arrivesMs - now, () => {
+        const heldMs = lane === undefined ? Math.max(0, ...held.values()) : (held.get(lane) ?? 0);
+        this.#scheduler.after(Math.max(arrivesMs, heldMs) - now, () => {
           if (isOpen && !this.#isDead) speaker.run(this.#client, deliver);
         });
       },
       close: () => {
         isOpen = false;
-        lines.delete(finish);
+        lines.delete(line);
       },
     };
   }

@@ -282,6 +282,11 @@ export class AgentProcess {
     speaker.run(this.#pod.name, () => this.#network.cut());
   }
 
+  /** What comes of its watches, or of one of them, comes so much later for a while; milliseconds. */
+  lagWatch(ms: number, watch?: string): void {
+    this.#network.lag(ms, watch);
+  }
+
   #watch(): WatchPort {
     return {
       start: (onHint) => {

@@ -2,6 +2,8 @@
 
 import { expect } from 'chai';
 import { MemoryFs } from '../support/memory-fs.ts';
+import type { RecordedSite } from './history.ts';
+import type { Pod } from './pod.ts';
 import { Stage } from './stage.ts';
 
 /** Keeps all names, and of data that was not synced the length and the first three bytes. */
@@ -12,6 +14,23 @@ function tear(below: number): number {
 /** Keeps all names, and of new data nothing. */
 function forget(below: number): number {
   return below === 4 ? 3 : 0;
+}
+
+/** Keeps all names, and of data that was not synced what was there before it. */
+function forgetNewest(): number {
+  return 0;
+}
+
+function write(site: RecordedSite, path: string): void {
+  const file = site.open(path, { create: true, truncate: true });
+  file.write(site.history.line(site.name, path), 0);
+  file.close();
+}
+
+function cut(pod: Pod, below: (below: number) => number): void {
+  pod.agent?.kill();
+  pod.fs.cutPower(below);
+  pod.boots = (pod.boots ?? 0) + 1;
 }
 
 describe('a power cut', () => {
@@ -97,6 +116,63 @@ describe('a power cut', () => {
     pod.fs.cutPower(tear);
     pod.boots = 2;
     expect(pod.fs.textAt(`${pod.layout.data}/d/file`)).to.match(/^#1 \0+$/);
+    pod.start();
+    await stage.pass(10_000);
+    expect(stage.mount.text('d/file')).to.equal(pushed);
+    expect(stage.differences()).to.deep.equal([]);
+    expect(stage.failures).to.deep.equal([]);
+    stage.end();
+  });
+
+  it('that takes an append which is in the volume already does not take it there', async () => {
+    const stage = await Stage.open(1);
+    const { pod, local } = stage.addPod();
+    pod.boots = 1;
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const file = local.open('d/file', { append: true });
+    file.write(stage.history.line('pod', 'd/file'), 0);
+    file.close();
+    await stage.pass(3_000);
+    const pushed = stage.mount.text('d/file');
+    expect(pushed).to.match(/^#1 .*\n#2 /);
+    // A publish has its log synced, and so what is known of the file.
+    stage.mount.mkdir('d/new');
+    await stage.pass(3_000);
+    cut(pod, forgetNewest);
+    expect(pod.fs.textAt(`${pod.layout.data}/d/file`)).to.match(/^#1 .*\n$/);
+    pod.start();
+    await stage.pass(10_000);
+    expect(stage.mount.text('d/file')).to.equal(pushed);
+    expect(stage.differences()).to.deep.equal([]);
+    expect(stage.failures).to.deep.equal([]);
+    stage.end();
+  });
+
+  it('in the middle of a push, after its transaction, does not make what it left of the file an edit', async () => {
+    const stage = await Stage.open(1);
+    const { pod, local } = stage.addPod();
+    pod.boots = 1;
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.latencyMs = 200;
+    const file = local.open('d/file', { append: true });
+    file.write(stage.history.line('pod', 'd/file'), 0);
+    file.close();
+    const isPushed = (): boolean => stage.mount.text('d/file')?.includes('#2') === true;
+    for (let step = 0; step < 20_000 && !isPushed(); step += 1) await stage.pass(1);
+    const pushed = stage.mount.text('d/file');
+    stage.weather.latencyMs = 1;
+    // The log may have come to the disk by itself.
+    const fd = pod.fs.openWrite(`${pod.layout.state}/ledger`);
+    pod.fs.fsync('test', fd);
+    pod.fs.close('test', fd);
+    cut(pod, forgetNewest);
+    expect(pod.fs.textAt(`${pod.layout.data}/d/file`)).to.match(/^#1 .*\n$/);
     pod.start();
     await stage.pass(10_000);
     expect(stage.mount.text('d/file')).to.equal(pushed);

@@ -14,9 +14,12 @@ interface Share {
 /** Without a seed, a number of seeds or a profile: as many as fit, up to a number. In CI more than for somebody who waits. */
 const LENGTH = (process.env['CI'] ?? '') === '' ? 1 : 7;
 const SHARES: readonly Share[] = [
-  { profile: 'calm', first: 1, seeds: 150, budgetMs: 13_000 * LENGTH },
+  { profile: 'calm', first: 1, seeds: 150, budgetMs: 9_000 * LENGTH },
   { profile: 'links', first: 1, seeds: 60, budgetMs: 3_000 * LENGTH },
   { profile: 'stores', first: 1, seeds: 60, budgetMs: 4_000 * LENGTH },
+  { profile: 'machines', first: 1, seeds: 60, budgetMs: 2_000 * LENGTH },
+  { profile: 'power', first: 1, seeds: 60, budgetMs: 2_000 * LENGTH },
+  { profile: 'members', first: 1, seeds: 60, budgetMs: 2_000 * LENGTH },
   { profile: 'rough', first: 100, seeds: 40, budgetMs: 4_000 * LENGTH },
 ];
 

@@ -1,7 +1,7 @@
 /** One run: agents, a mount and local programs, with faults, all from one seed; then rest, and what must be true. */
 
 import { Actor } from './actor.ts';
-import { Faults, MACHINES, NETWORK_AND_KILLS, OTHER_STORES, POWER, type Fault } from './faults.ts';
+import { Faults, MACHINES, MEMBERS, NETWORK_AND_KILLS, OTHER_STORES, POWER, type Fault } from './faults.ts';
 import { HARD_LINKS, LINK_DIRECTORIES } from './link-programs.ts';
 import type { Pod } from './pod.ts';
 import { AT_THE_TOP, DANGERS, EDITS, LINKS, RENEWALS, SETS, type Weighted } from './programs.ts';
@@ -27,11 +27,13 @@ const REST_MS = 240_000;
 const LATE_MS = 20_000;
 const STILL_MS = 45_000;
 /**
- * How much happens. `calm`: writers that give each other time. `links`: one writer alone, on files with several names. `stores`: so, and the store is wiped, restored or replaced. `machines`: so, and disks fail and the time of day is
- * set. `power`: so, and machines lose their power. `rough`: twice as much, hints that are lost, and steps of local programs between
- * any two calls of an agent. `wild`: so, and programs also make, move and remove names at the top of DIR, and make links.
+ * How much happens. `calm`: writers that give each other time. Like it are: `links`, one writer alone, on files with several names;
+ * `stores`, in which the store is also wiped, restored or replaced; `machines`, in which disks fail and the time of day is set;
+ * `power`, in which machines lose their power; `members`, in which members of the store are behind. `rough`: twice as much, hints
+ * that are lost, and steps of local programs between any two calls of an agent. `wild`: so, and programs also make, move and remove
+ * names at the top of DIR, and make links.
  */
-export type Profile = 'calm' | 'links' | 'stores' | 'machines' | 'power' | 'rough' | 'wild';
+export type Profile = 'calm' | 'links' | 'stores' | 'machines' | 'power' | 'members' | 'rough' | 'wild';
 
 interface Pace {
   /** How likely it is that a local program's step comes before a call of an agent. */
@@ -65,6 +67,7 @@ const PACES: Readonly<Record<Profile, Pace>> = {
   stores: { ...CALM, faults: [...OTHER_STORES, ...OTHER_STORES, ...NETWORK_AND_KILLS] },
   machines: { ...CALM, faults: [...MACHINES, ...MACHINES, ...MACHINES, ...NETWORK_AND_KILLS] },
   power: { ...CALM, programs: EDITS, faults: [...POWER, ...POWER, ...POWER, ...NETWORK_AND_KILLS] },
+  members: { ...CALM, faults: [...MEMBERS, ...MEMBERS, ...MEMBERS, ...NETWORK_AND_KILLS] },
   rough: {
     between: 0.004,
     lostHints: 0.1,

@@ -41,6 +41,19 @@ function wordsOnDisk(pod: Pod): Set<string> {
   return new Set([...textsBelow(pod.fs, ROOT)].flatMap(wordsIn));
 }
 
+/** What files that are still there have lost, in words. */
+function tornFiles(shown: ReadonlyMap<Path, string>, pod: Pod): Map<Path, readonly string[]> {
+  if (pod.fs.stat(pod.layout.data) === undefined) return new Map();
+  const now = diskShown(pod.fs);
+  const torn = new Map<Path, readonly string[]>();
+  for (const [path, text] of shown) {
+    const left = new Set(wordsIn(now.get(path) ?? ''));
+    const gone = wordsIn(text).filter((word) => !left.has(word));
+    if (now.has(path) && gone.length > 0) torn.set(path, gone);
+  }
+  return torn;
+}
+
 function writeForeign(site: MountSite, path: string, text: string): void {
   const file = site.open(path, { create: true, truncate: true });
   file.write(`${text}\n`, 0);
@@ -65,6 +78,8 @@ export class Stage implements World {
   readonly remote: RecordedSite;
   readonly random: Random;
   lostHints = 0;
+  /** What a power cut has taken out of files that still have their names, by machine and path. */
+  readonly #torn = new Map<Pod, Map<Path, readonly string[]>>();
   /** The right store, while another one is in its place. */
   #right: SavedEtcd | undefined;
   #twin: TwinSite | undefined;
@@ -215,7 +230,10 @@ export class Stage implements World {
   addPod(options: Partial<RunOptions> = {}): { readonly pod: Pod; readonly local: RecordedSite } {
     const pod = new Pod(`pod${this.pods.length}`, this, this.fork(), options);
     this.pods.push(pod);
-    const disk = new DiskSite(pod.name, pod.fs, ROOT, (path) => pod.edit(path));
+    const disk = new DiskSite(pod.name, pod.fs, ROOT, (path) => {
+      this.#writtenOverTorn(pod, path.slice(ROOT.length + 1));
+      pod.edit(path);
+    });
     return { pod, local: new RecordedSite(disk, this.history, this.trace) };
   }
 
@@ -228,13 +246,25 @@ export class Stage implements World {
   cutPower(pod: Pod, random: Random): void {
     pod.agent?.kill();
     const before = wordsOnDisk(pod);
+    const shown = pod.fs.stat(pod.layout.data) === undefined ? new Map<Path, string>() : diskShown(pod.fs);
     pod.fs.cutPower((below) => random.below(below));
     const after = wordsOnDisk(pod);
     const gone = [...before].filter((word) => !after.has(word));
     for (const word of gone) this.history.superseded.add(word);
+    this.#torn.set(pod, tornFiles(shown, pod));
     pod.boots = (pod.boots ?? 0) + 1;
     this.trace.note(pod.name, `power cut: ${gone.join(' ')}`);
     for (const validator of this.validators) validator.onBoot?.(pod);
+  }
+
+  /** A program writes to what is left of a file: its edit is one of the whole file, and no agent can know what that lacks. */
+  #writtenOverTorn(pod: Pod, path: Path): void {
+    const torn = this.#torn.get(pod);
+    const words = torn?.get(path);
+    if (words === undefined) return;
+    torn?.delete(path);
+    const there = new Set(wordsIn(diskShown(pod.fs).get(path) ?? ''));
+    if (!words.some((word) => there.has(word))) for (const word of words) this.history.superseded.add(word);
   }
 
   async pass(ms: number): Promise<void> {

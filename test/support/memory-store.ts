@@ -24,8 +24,8 @@ import { keyOf, type MemoryEtcd, type Revision } from './memory-etcd.ts';
 export interface Network {
   /** Carries a request there and the answer back. Rejects with the errors of the port. */
   call<T>(kind: 'read' | 'commit', serve: () => T, signal: AbortSignal | undefined): Promise<T>;
-  /** Carries messages of one stream, in order; `end` when the stream is cut. */
-  stream(end: (error: Error) => void): { send(deliver: () => void): void; close(): void };
+  /** Carries messages of one stream, in order within a lane, and without one after all; `end` when the stream is cut. */
+  stream(end: (error: Error) => void): { send(deliver: () => void, lane?: string): void; close(): void };
   /** How many events the next message has at most; the rest follows as fragments. */
   fragment(): number;
 }
@@ -258,9 +258,10 @@ class MemoryStream implements WatchStream {
       events: [],
       ...message,
     };
+    const lane = whole.watchId === '-1' ? undefined : whole.watchId;
     this.#line.send(() => {
       if (!this.#isOver) this.#listener.onMessage(whole);
-    });
+    }, lane);
   }
 
   requestProgress(): void {

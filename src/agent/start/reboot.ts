@@ -1,7 +1,7 @@
 /**
  * After a reboot: what a power cut has left of files that were not on disk yet (design, G2). Such a file is empty, holds nothing but
- * zeros, or has another content although its times say that nobody has written it since: it is set aside and never pushed, and the
- * volume's content comes back.
+ * zeros, or has another content or length although its time says that nobody has written it since: it is set aside and never pushed,
+ * and the volume's content comes back.
  */
 
 import { createHash } from 'node:crypto';
@@ -14,7 +14,7 @@ import type { Ledger } from '../state/ledger.ts';
 import type { LedgerRecord } from '../state/ledger-record.ts';
 import { log } from '../base/log.ts';
 import type { Clock, FsPort } from '../base/ports.ts';
-import { sameButCtime, signatureOf, type Slot } from '../disk/slot.ts';
+import { signatureOf, type Slot } from '../disk/slot.ts';
 import { statInTree } from '../disk/tree-stat.ts';
 
 interface Context {
@@ -32,6 +32,7 @@ export function checkAfterReboot({ fs, layout, ledger, clock }: Context, bootId:
   const before = state.boot;
   if (before === bootId) return;
   const records: LedgerRecord[] = [];
+  const damagedPaths = new Set<Path>();
   if (before !== undefined && state.active !== undefined) {
     const serial = clock.nowNs().toString(36);
     for (const [path, slot] of state.slots.entries()) {
@@ -44,7 +45,12 @@ export function checkAfterReboot({ fs, layout, ledger, clock }: Context, bootId:
       fs.link('quarantine', at, `${layout.quarantine}/${name}`);
       log('warn', 'quarantined', { path, reason: 'damaged by a reboot' });
       records.push({ t: 'quarantined', name, path }, ...asAgreed(path, found, state.ancestor.get(path)));
+      damagedPaths.add(path);
     }
+    // Of a push whose answer was not lived to see: what the volume has of it is not what is here now.
+    const pushing = [...state.pushing].filter(([path]) => !damagedPaths.has(path));
+    if (pushing.length < state.pushing.size)
+      records.push({ t: 'pushing', entries: pushing.map(([path, entry]) => [path, entry ?? null]) });
   }
   ledger.write([...records, { t: 'boot', id: bootId }], true);
 }
@@ -63,8 +69,10 @@ function damaged(
   const content = contentOf(fs, layout.inTree(state.active, path));
   if (content === undefined) return undefined;
   const { digest, isZeros } = content;
-  // Lengths and times can be on disk without the data: whoever writes moves them.
-  if (digest === slot.digest || !(isZeros || sameButCtime(slot, stat))) return undefined;
+  // Whoever writes moves the time, and that can be on disk without the data and without the length.
+  const { ino, mtimeNs } = slot.signature;
+  const isUnwritten = stat.ino === ino && stat.mtimeNs === mtimeNs;
+  if (digest === slot.digest || !(isZeros || isUnwritten)) return undefined;
   return { ...slot, digest, signature: { ...slot.signature, ...signatureOf(stat) } };
 }
 
