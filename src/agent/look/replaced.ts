@@ -4,6 +4,7 @@ import type { ByteString } from '../../codec/kv.ts';
 import { parentOf, type Path } from '../../reconcile/entry.ts';
 import { isOwnName, otherTree, type TreeName } from '../disk/layout.ts';
 import type { KeptRecord } from '../state/ledger-record.ts';
+import type { LedgerState } from '../state/ledger-state.ts';
 import type { FileStat } from '../base/ports.ts';
 import type { ScannerOptions } from './scan-reader.ts';
 import type { Sighting } from './sighting.ts';
@@ -53,17 +54,19 @@ export class Replaced {
 
   /**
    * A look begins. What an earlier one has seen under a new name and is not there any more has lost that one as well: what had
-   * been written to it by then was there to be seen.
+   * been written to it by then was there to be seen. Not if a publish has put something else there.
    */
-  startLook(active: TreeName | undefined, isWhole: boolean): void {
+  startLook({ active, slots }: Pick<LedgerState, 'active' | 'slots'>, isWhole: boolean): void {
     const { fs, layout } = this.#o;
     for (const [ino, { where, path }] of this.#arrived) {
       const stat = (at: Path): FileStat | undefined =>
         where === 'tree' && active !== undefined
           ? statInTree(fs, 'look at arrived', layout, active, at)
           : fs.lstat('look at arrived', at === '' ? layout.root : layout.top(at));
-      if (stat(path)?.ino === ino) continue;
+      const now = stat(path);
+      if (now?.ino === ino) continue;
       this.#arrived.delete(ino);
+      if (where === 'tree' && now !== undefined && slots.get(path)?.signature.ino === now.ino) continue;
       const dir = stat(parentOf(path) ?? '');
       if (dir?.type !== 'directory') continue;
       if (this.#departed.size >= REPLACED_LIMIT) this.#departed.clear();
@@ -84,17 +87,17 @@ export class Replaced {
     this.#movedDirectories = findMovedDirectories(this.#o, tree, sightings);
   }
 
-  /** A file of the published tree is not at its path any more. */
-  noteMissing(tree: TreeName, path: Path, slot: Slot): void {
+  /** A file of the published tree is not at its path any more; `now` is what stands there. */
+  noteMissing(tree: TreeName, path: Path, slot: Slot, now: FileStat | undefined): void {
     const moved = this.#movedDirectory(tree, path);
-    if (moved === undefined) this.#note(path, slot, () => this.#directoryAbove(tree, path));
-    else this.#noteInMoved(path, slot, moved);
+    if (moved !== undefined) this.#noteInMoved(path, slot, moved);
+    else this.#note(path, slot, () => this.#endOf(tree, path, slot, now));
   }
 
   /** What had a name at the top is not there any more. */
   noteMissingAtTop(path: Path, slot: Slot): void {
     const { fs, layout } = this.#o;
-    this.#note(path, slot, () => fs.lstat('look at root', layout.root));
+    this.#note(path, slot, () => fs.lstat('look at root', layout.root)?.mtimeNs);
   }
 
   /** What was carried through a flip before it had settled has left the tree that it came to: its name there went. */
@@ -103,7 +106,7 @@ export class Replaced {
     if (excluded(path) || carried.signature.ino !== ino) return;
     const active = otherTree(idle);
     if (statInTree(fs, 'look at carried', layout, active, path)?.ino === ino) return;
-    this.#note(path, carried, () => this.#directoryAbove(active, path));
+    this.#note(path, carried, () => this.#directoryAbove(active, path)?.mtimeNs);
   }
 
   /**
@@ -125,15 +128,29 @@ export class Replaced {
     return isFromHere && this.isSuperseded(stat);
   }
 
-  /** When an inode lost its name at the latest: its directory was written then. The first look that misses it says so. */
-  #note(path: Path, { signature: { ino, ctimeNs } }: Slot, above: () => FileStat | undefined): void {
+  /** When an inode lost its name at the latest. The first look that misses it says so. */
+  #note(path: Path, { signature: { ino, ctimeNs } }: Slot, latest: () => bigint | undefined): void {
     // A moved inode loses one name after the other: the last one counts. A number that was given out anew is another inode.
     const noted = this.#replaced.get(ino);
     if (noted?.path === path && ctimeNs <= noted.ns) return;
-    const dir = above();
-    if (dir === undefined) return;
+    const ns = latest();
+    if (ns === undefined) return;
     if (this.#replaced.size >= REPLACED_LIMIT) this.#replaced.clear();
-    this.#replaced.set(ino, { path, ns: dir.mtimeNs });
+    this.#replaced.set(ino, { path, ns });
+  }
+
+  /**
+   * The end of a name of the published tree at the latest: its directory was written then. That may be long after it, as
+   * names come and go, by a publish as well, while the inode is edited under its name in the other tree. So what took its
+   * place tells it better, and a name that went before this tree was published says nothing of what nobody has looked at.
+   */
+  #endOf(tree: TreeName, path: Path, slot: Slot, now: FileStat | undefined): bigint | undefined {
+    const written = this.#directoryAbove(tree, path)?.mtimeNs;
+    if (written === undefined) return undefined;
+    if (now !== undefined) return now.ctimeNs < written ? now.ctimeNs : written;
+    const { fs, layout } = this.#o;
+    const flipped = fs.lstat('look at data', layout.data)?.ctimeNs ?? 0n;
+    return written > flipped ? written : slot.signature.ctimeNs;
   }
 
   /** The directory that held a path; where that has gone too, the one that held it, which was written later. */

@@ -76,7 +76,7 @@ export class Scanner {
     const keptWaits = [...this.#reader.settling.waiting()].some((name) => name.startsWith('kept:'));
     this.#reader.settling.startRound();
     const { active } = state;
-    this.#replaced.startLook(active, extent === 'all');
+    this.#replaced.startLook(state, extent === 'all');
     if (active === undefined) {
       await this.#top.look(state, 'a', look);
       this.#reader.settling.endRound((name) => name.startsWith('top:'));
@@ -272,7 +272,7 @@ export class Scanner {
         continue;
       }
       if (slot?.type === 'file' && slot.signature.ino !== stat?.ino)
-        this.#replaced.noteMissing(tree, path, slot);
+        this.#replaced.noteMissing(tree, path, slot, stat);
       if (stat?.type === 'file' && slot?.signature.ino !== stat.ino)
         this.#replaced.noteArrived('tree', path, stat);
       const at = this.#o.layout.inTree(tree, path);
