@@ -104,6 +104,11 @@ export class ScanReader {
     );
   }
 
+  /** A name that had settled, and changed while it was read. */
+  waitAgain(where: string, path: Path, stat: FileStat): void {
+    this.isSettled(where, path, stat, QUIET_MS.content);
+  }
+
   /** Whether somebody can still write to a file; `undefined` when that cannot be told. */
   hasWriter(at: ByteString): boolean | undefined {
     if (!this.#o.abilities.leases) return undefined;

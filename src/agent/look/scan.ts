@@ -288,7 +288,14 @@ export class Scanner {
         continue;
       }
       const read = this.#reader.read(path, at, stat, look);
-      if (read === undefined) continue;
+      if (read === undefined) {
+        // It changed while it was read: what was known of it must not be pushed in its place.
+        if (!look.problems.has(path)) {
+          this.#reader.waitAgain('active', path, stat);
+          look.busy.add(path);
+        }
+        continue;
+      }
       look.edits.set(path, read);
       const isWritten = slot?.signature.ino === stat.ino && !sameSlotContent(read, slot);
       if (isWritten && !this.#isShared(tree, path, stat)) look.parted.add(path);

@@ -414,6 +414,34 @@ describe('a look', () => {
       expect(findings).to.deep.equal(found({ edits: [fileLine('conf.d/a.conf', 'one\nhalf done\n')] }));
     }));
 
+  it('waits for what goes while it is read, also where only another directory is looked at', async () => {
+    let meddle = (): void => undefined;
+    const port: FsPort = {
+      ...unflushedFs,
+      openRead: (label, path) => {
+        if (label === 'digest' && path.endsWith('/conf.d/a.conf')) meddle();
+        return unflushedFs.openRead(label, path);
+      },
+    };
+    const served = await ServedDirectory.open({ fs: port });
+    try {
+      served.publish(VIEW);
+      served.catchUp();
+      type(served.root, 'echo two > conf.d/a.conf');
+      await served.look();
+      served.clock.pass(500);
+      meddle = () => fs.unlinkSync(served.at('conf.d/a.conf'));
+      for (const extent of ['all', new Set(['conf.d/sub'])] as const)
+        expect([...(await served.look(extent)).busy]).to.deep.equal(['conf.d/a.conf']);
+      served.clock.pass(1_100);
+      expect([...(await served.look(new Set(['conf.d/sub']))).edits]).to.deep.equal([
+        ['conf.d/a.conf', undefined],
+      ]);
+    } finally {
+      await served.remove();
+    }
+  });
+
   it('waits for a link as for a file, so that it comes with what it leads to', () =>
     serve(async (served) => {
       type(
