@@ -16,6 +16,8 @@ import type { Fail, Validator } from './validator.ts';
 const EDIT_MS = 30_000;
 /** How long a start may take; milliseconds. */
 const START_MS = 3_000;
+/** How long one that only waits for the store at most takes to keep what it has; milliseconds. */
+const ONCE_MS = 1_000;
 /**
  * How long what was under way when the stores were exchanged is sent again, as the outcome is not known: a transaction whose
  * compared keys are in the other store as well can land there (docs/testing.md). Milliseconds.
@@ -79,8 +81,12 @@ export class LastGood implements Validator {
     const startMs = scheduler.nowMs;
     const look = (leftMs: number): void => {
       isDown &&= weather.isDown;
-      if (pod.agent !== agent || agent.isOnce) return;
-      if (leftMs > 0) void scheduler.after(100, () => look(leftMs - 100));
+      if (pod.agent !== agent) return;
+      if (agent.isOnce) {
+        if (isDown && scheduler.nowMs - startMs >= ONCE_MS)
+          this.#needs.fail('G7', `${pod.name}: --once --allow-stale goes on without the store`);
+        else if (isDown) void scheduler.after(100, () => look(leftMs - 100));
+      } else if (leftMs > 0) void scheduler.after(100, () => look(leftMs - 100));
       else if (isDown) this.#checkStarted(pod, shown, startMs);
     };
     look(START_MS);
