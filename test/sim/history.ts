@@ -106,6 +106,10 @@ export class RecordedSite implements Site {
     return this.inner.identityAt(path);
   }
 
+  meantBy(path: Path): Path | undefined {
+    return this.inner.meantBy(path);
+  }
+
   isOwnLink(path: Path): boolean {
     return this.inner.isOwnLink(path);
   }
@@ -156,7 +160,7 @@ export class RecordedSite implements Site {
 
   /** Also takes a link of the agent's that stands for a directory, and all below it. */
   unlink(path: Path): void {
-    const below = this.kind(path) === 'directory' ? this.#textsBelow(path) : [];
+    const below = this.#textsMeant(path);
     const isLink = this.kind(path) === 'symlink';
     const text = isLink ? undefined : this.text(path);
     const identity = this.identityAt(path);
@@ -167,13 +171,14 @@ export class RecordedSite implements Site {
     this.#note(`unlink ${path} ${wordsIn(text ?? '').join(' ')}${wordsIn(below.join()).join(' ')}`);
   }
 
-  #textsBelow(path: Path): string[] {
-    return this.list(path).flatMap((name) => {
-      const at = `${path}/${name}`;
-      const kind = this.kind(at);
-      if (kind === 'directory') return this.#textsBelow(at);
-      return kind === 'file' ? [this.text(at) ?? ''] : [];
-    });
+  /** The texts of all that goes with a directory, or with a link that stands for one. */
+  #textsMeant(path: Path, seen: readonly Path[] = []): string[] {
+    const kind = this.kind(path);
+    if (kind === 'file') return seen.length === 0 ? [] : [this.text(path) ?? ''];
+    if (kind === 'directory')
+      return this.list(path).flatMap((name) => this.#textsMeant(`${path}/${name}`, [...seen, path]));
+    const meant = kind === 'symlink' ? this.meantBy(path) : undefined;
+    return meant === undefined || seen.includes(meant) ? [] : this.#textsMeant(meant, [...seen, path]);
   }
 
   rename(from: Path, to: Path): void {
@@ -181,11 +186,13 @@ export class RecordedSite implements Site {
     if (target === 'directory' && this.isOwnLink(to)) throw fsError('EISDIR', 'rename', from);
     const text = target === 'file' ? this.text(to) : undefined;
     const identity = target === 'file' ? this.identityAt(to) : undefined;
+    const meant = target === 'symlink' ? this.#textsMeant(to) : [];
     const isSame = identity !== undefined && identity === this.identityAt(from);
     this.history.replaced(this.hiddenText(to));
     this.inner.rename(from, to);
     if (!isSame) {
       this.history.replaced(text);
+      for (const lost of meant) this.history.replaced(lost);
       if (identity !== undefined) this.#dropped.add(identity);
     }
     this.#note(`rename ${from} ${to} over ${wordsIn(text ?? '').join(' ')}`);

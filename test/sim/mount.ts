@@ -324,6 +324,10 @@ export class MountSite implements Site {
     return this.#found(path, true)?.ino;
   }
 
+  meantBy(): undefined {
+    return undefined;
+  }
+
   isOwnLink(): boolean {
     return false;
   }

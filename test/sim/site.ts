@@ -48,6 +48,11 @@ export interface Site {
   writeTogether?(files: ReadonlyMap<Path, string>): void;
   /** Tells the file at a path apart, as an open one does; `undefined` when there is none. */
   identityAt(path: Path): unknown;
+  /**
+   * Where that is what one of the agent's links leads to which was moved from the top into a directory: it leads nowhere there
+   * until the agent has looked, and whoever removes it means what it led to.
+   */
+  meantBy(path: Path): Path | undefined;
   /** Whether a directory is only a link of the agent's, which `rm -rf` takes for a file. */
   isOwnLink(path: Path): boolean;
 }
@@ -80,6 +85,11 @@ export class DiskSite implements Site {
   isOwnLink(path: Path): boolean {
     if (path === '' || path.includes('/')) return false;
     return this.#fs.readlink('look', this.#at(path))?.startsWith('..data/') === true;
+  }
+
+  meantBy(path: Path): Path | undefined {
+    const text = path.includes('/') ? this.#fs.readlink('look', this.#at(path)) : undefined;
+    return text?.startsWith('..data/') === true ? text : undefined;
   }
 
   identityAt(path: Path): unknown {
