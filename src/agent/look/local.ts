@@ -4,6 +4,7 @@ import type { ByteString } from '../../codec/kv.ts';
 import { sameXattrs, type Held } from '../../reconcile/attributes.ts';
 import { withAcl } from '../../reconcile/combine.ts';
 import { parentOf, sameEntry, type Entry, type FileEntry, type Path } from '../../reconcile/entry.ts';
+import { ancestorsOf } from '../../reconcile/push-change.ts';
 import { asAgreed, withLacks } from '../disk/lacks.ts';
 import type { Ledger } from '../state/ledger.ts';
 import type { LedgerState } from '../state/ledger-state.ts';
@@ -216,23 +217,34 @@ export class Local {
 
   /**
    * What was found beside the active tree and is overtaken in it before it is adopted: nobody who wrote the one had seen the
-   * other. A removal gives way.
+   * other. A removal gives way, unless it is of what was below something that is no directory any more. The adoption says so
+   * itself: where it was found may not be known any more, as a publish that left it waiting brought the idle tree up to date.
    */
   #overtake({ edits, adoptions }: Look): void {
-    const { found, kept } = this.#state;
+    const { kept, found } = this.#state;
     for (const [path, slot] of edits) {
       if (slot === undefined || adoptions.has(path) || this.tops.has(path)) continue;
+      if (!this.adoptions.has(path)) continue;
       const adoption = this.adoptions.get(path);
-      const name = [...found.kept.keys()].find(
-        (other) => kept.get(other)?.path === path && adoption?.source.endsWith(`/${other}`) === true,
-      );
-      if (name === undefined && !found.idle.has(path)) continue;
+      if (adoption === undefined && !found.idle.has(path) && this.#isBelowFound(path)) continue;
       if (sameSlotContent(slot, this.#state.loggedIdleAt(path)) || slot.type === 'directory') continue;
-      if (!this.adoptions.delete(path) || adoption === undefined || adoption.slot.type !== 'file') continue;
-      if (adoption.slot.signature.ino === slot.signature.ino) continue;
+      this.adoptions.delete(path);
+      if (adoption?.slot.type !== 'file' || adoption.slot.signature.ino === slot.signature.ino) continue;
+      const name = [...kept].find(
+        ([other, record]) => record.path === path && adoption.source.endsWith(`/${other}`),
+      )?.[0];
       const { slot: lost, source } = adoption;
       this.losers.push({ path, slot: lost, source, ...(name === undefined ? {} : { kept: name }) });
     }
+  }
+
+  /** Whether something that is no directory waits to take the place of a directory above a path. */
+  #isBelowFound(path: Path): boolean {
+    for (const above of ancestorsOf(path)) {
+      const adoption = this.adoptions.get(above);
+      if (adoption !== undefined && adoption.slot.type !== 'directory') return true;
+    }
+    return false;
   }
 
   /** A publish has taken the names of inodes in the idle tree: where they are now. */

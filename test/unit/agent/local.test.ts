@@ -19,6 +19,10 @@ const FILE: Slot = {
   signature: { ino: 7n, size: 1n, mtimeNs: 1n, ctimeNs: 1n, mode: 0o644, uid: 0, gid: 0 },
 };
 
+function slotOf(ino: bigint, digest: string): Slot {
+  return { ...FILE, digest, signature: { ...FILE.signature, ino } } as Slot;
+}
+
 function lookWith(found: Partial<Look>): Look {
   return {
     edits: new Map(),
@@ -79,6 +83,54 @@ describe('a look taken in', () => {
     expect([...local.dirty]).to.deep.equal([]);
     local.absorb(lookWith({ tops: new Map() }));
     expect([...local.dirty], 'else it is never pushed').to.deep.equal(['f']);
+  });
+
+  /** A settled find over `f`, that a publish then moves into `kept` and leaves for a later one, as a crossing edit ends it. */
+  const findMovedToKept = (local: Local): void => {
+    const find = slotOf(8n, 'd2');
+    const source = join(folder, '..b/f');
+    local.absorb(
+      lookWith({
+        adoptions: new Map([['f', { slot: find, source }]]),
+        found: { idle: new Map([['f', find]]), kept: new Map() },
+      }),
+    );
+    ledger.write([{ t: 'kept', name: '1-1', record: { path: 'f', slot: FILE } }], false);
+    ledger.write([{ t: 'look', slots: [], stale: [['f', FILE]], same: [] }], false);
+    local.movedToKept(new Map([['f', { ino: 8n, at: join(folder, '..etcd-etc/kept/1-1') }]]));
+  };
+
+  it('keeps an edit over which an older find waits that a publish has moved to kept: the find is parked', () => {
+    const local = new Local(ledger, () => false, NOTHING_HELD);
+    findMovedToKept(local);
+    const edit = slotOf(9n, 'd3');
+    local.absorb(lookWith({ edits: new Map([['f', edit]]) }));
+    expect(local.slotAt('f'), 'else the find takes the place of what is newer').to.deep.equal(edit);
+    expect(local.losers.map(({ slot, kept }) => [slot.digest, kept])).to.deep.equal([['d2', '1-1']]);
+  });
+
+  it('keeps a find that a publish has moved to kept when nothing newer came to its path', () => {
+    const local = new Local(ledger, () => false, NOTHING_HELD);
+    findMovedToKept(local);
+    local.absorb(
+      lookWith({ edits: new Map([['f', { ...FILE, signature: { ...FILE.signature, ctimeNs: 2n } }]]) }),
+    );
+    expect(local.slotAt('f')).to.deep.equal(slotOf(8n, 'd2'));
+    expect(local.losers).to.deep.equal([]);
+  });
+
+  it('keeps what is made over a removal that waits after a publish that did not take it over', () => {
+    const local = new Local(ledger, () => false, NOTHING_HELD);
+    local.absorb(
+      lookWith({
+        adoptions: new Map([['f', undefined]]),
+        found: { idle: new Map([['f', undefined]]), kept: new Map() },
+      }),
+    );
+    ledger.write([{ t: 'look', slots: [], stale: [['f', FILE]], same: [] }], false);
+    const edit = slotOf(9n, 'd3');
+    local.absorb(lookWith({ edits: new Map([['f', edit]]) }));
+    expect(local.slotAt('f')).to.deep.equal(edit);
   });
 });
 
