@@ -94,6 +94,8 @@ export class Agent {
   #damage: string | undefined;
   /** Called when something happened that makes another cycle worth while. */
   onWake: () => void = () => undefined;
+  /** Called when something has changed here that no look has seen yet. */
+  onMissed: () => void = () => undefined;
 
   constructor(options: AgentOptions) {
     this.#o = options;
@@ -120,6 +122,7 @@ export class Agent {
       parked,
       held: abilities.held,
       onStale,
+      onMissed: () => this.onMissed(),
       onEnd,
       onDisplaced: (path, file, revision) => this.#displaced.add(path, file, revision),
     });

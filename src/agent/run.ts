@@ -218,6 +218,7 @@ class Runner {
       onChange: () => this.#wakeUp(),
     });
     this.#agent.onWake = () => this.#wakeUp();
+    this.#agent.onMissed = () => this.#hints.everywhere();
     this.#signal.addEventListener('abort', () => this.#wakeUp());
   }
 

@@ -495,4 +495,26 @@ describe('what the simulation has found', () => {
     expect(failures).to.equal(2);
     await expectAgreement(stage);
   });
+
+  it('files that were saved together are pushed together although they are saved once more while they are read', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    const open = pod.fs.openRead.bind(pod.fs);
+    let isSavedAgain = false;
+    pod.fs.openRead = (label, path) => {
+      if (label === 'read for push' && path.endsWith('/d/two') && !isSavedAgain) {
+        isSavedAgain = true;
+        for (const each of ['d/one', 'd/two']) write(local, each);
+      }
+      return open(label, path);
+    };
+    // Only looks tell.
+    pod.start(Infinity, { rescanMs: 5_000 });
+    await stage.pass(3_000);
+    for (const path of ['d/one', 'd/two']) write(local, path);
+    for (let step = 0; step < 20_000 && stage.mount.list('d').length === 0; step += 1) await stage.pass(1);
+    expect(stage.mount.list('d')).to.deep.equal(['one', 'two']);
+    expect(isSavedAgain).to.equal(true);
+    await expectAgreement(stage);
+  });
 });

@@ -47,11 +47,19 @@ interface OutboxOptions {
   readonly held: Held;
   /** The volume's entry at a path is not what a change was made for: it is to be looked at again. */
   readonly onStale: (path: Path) => void;
+  /** Something has changed here that no look has seen yet. */
+  readonly onMissed: () => void;
   /** A push has ended. */
   readonly onEnd: () => void;
   /** A transaction of ours has taken a file of the volume from a path. */
   readonly onDisplaced: (path: Path, file: FileEntry, revision: bigint) => void;
 }
+
+/**
+ * Where one file changes while it is read for a push, the others of that push wait for the next look as well: they may have been
+ * saved together. A file that changes all the time holds them up no longer than this many pushes.
+ */
+const TOGETHER_TRIES = 3;
 
 /** A push that did not fit into one transaction. */
 export interface CutPush {
@@ -68,6 +76,8 @@ export class Outbox {
   readonly #pace: PushPace;
   readonly #refusedMoves = new Set<string>();
   readonly #pushing = new Set<Path>();
+  /** Pushes since one got in that met a file which had changed. */
+  #changedInARow = 0;
   #pusher: Pusher | undefined;
   #push: Promise<void> | undefined;
   #ownRevision = 0n;
@@ -332,15 +342,22 @@ export class Outbox {
         live: { index: remote.index, revision: () => remote.head },
         read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
         ...this.#o.held,
+        isTogether: this.#changedInARow < TOGETHER_TRIES,
         signal,
         onClaim: (claim) => this.#claim(claim),
       },
     );
     for (const path of this.#agreement.onMoves(outcomes)) this.#o.onStale(path);
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
+    if (outcomes.some(({ outcome }) => outcome === 'changed')) {
+      this.#changedInARow += 1;
+      this.#pace.onLost();
+      this.#o.onMissed();
+    }
     ledger.write([{ t: 'pushed' }], false);
     const last = revisions.at(-1);
     if (last === undefined) return;
+    this.#changedInARow = 0;
     this.#ownRevision = last;
     if (revisions.length > 1) {
       this.#lastCut = { revision: last, steps: revisions.length };
@@ -391,8 +408,9 @@ export class Outbox {
     }
     if (outcome.outcome !== 'committed') {
       debug('push set aside: %s: %s', escapeBytes(path), outcome.outcome);
+      if (outcome.outcome === 'changed') return;
       this.#pace.onLost();
-      if (outcome.outcome !== 'changed') this.#o.onStale(path);
+      this.#o.onStale(path);
       return;
     }
     this.#pace.onCommitted();

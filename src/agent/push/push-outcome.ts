@@ -18,6 +18,11 @@ export interface PushOptions {
   readonly times?: boolean;
   /** Whether the extended attributes of `new` are set, where it has some. */
   readonly xattrs?: boolean;
+  /**
+   * The changes may belong together, as those of one save do: where the contents of one are not those of its digest any more, all
+   * of them are `changed`, unless something is committed by then. Without it the others go.
+   */
+  readonly isTogether?: boolean;
   readonly signal?: AbortSignal;
   /** Told after each transaction: changes that have an outcome, of all. */
   readonly onProgress?: (done: number, total: number) => void;

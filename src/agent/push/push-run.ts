@@ -141,6 +141,7 @@ export class PushRun {
   /** Brings some groups into the volume by one transaction; what did not fit comes back. */
   async #pushSome(waiting: Groups): Promise<Groups | 'lost'> {
     const groups = await this.#prepare(waiting);
+    if (groups === 'changed') return 'lost';
     const few = groups.slice(0, WINDOW);
     const many = groups.slice(WINDOW);
     const plan = await this.#plan(few);
@@ -301,10 +302,17 @@ export class PushRun {
     return { value, compare: { key: this.#volume.prefix + SETTING, modRevision: kv.modRevision } };
   }
 
-  /** Claims numbers and stores contents; groups whose contents were not what the digest says are left out, with all that depends on them. */
-  async #prepare(groups: readonly (readonly PushChange[])[]): Promise<(readonly PushChange[])[]> {
+  /**
+   * Claims numbers and stores contents; groups whose contents were not what the digest says are left out, with all that depends
+   * on them. `changed`: nothing goes without them.
+   */
+  async #prepare(groups: Groups): Promise<Groups | 'changed'> {
     const changed = await this.#preparation.prepare(groups.flat());
-    if (changed.size === 0) return [...groups];
+    if (changed.size === 0) return groups;
+    if (this.#options.isTogether === true && this.#revisions.length === 0) {
+      for (const change of this.#changes) this.#outcomes.set(change.path, { outcome: 'changed', change });
+      return 'changed';
+    }
     // What goes with a directory that the file takes the place of goes with the file: all of it is looked at again.
     const places = new Set([...changed].map(({ path }) => path));
     const waits = (change: PushChange): boolean =>
