@@ -14,6 +14,8 @@ export interface PushChange extends Change {
   readonly makeParents?: { readonly mode: number; readonly uid: number; readonly gid: number };
   /** How a file with several names is meant; absent: it has one, and gets a new inode for new contents. */
   readonly link?: FileLink;
+  /** The path of another change that this one belongs to: both are in one transaction, or none is. */
+  readonly goesWith?: Path;
   /** What the caller relied on besides. */
   readonly expect?: {
     /** Mod revision of the attr of `old`, when it is no directory. */

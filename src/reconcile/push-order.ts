@@ -5,7 +5,7 @@ import type { Path } from './entry.ts';
 
 /**
  * Changes in groups: each group must be in one transaction, and needs only what the groups before it did. A group has
- * one change but where moves wait for each other in a circle, such as two files that swap names. A removal and a move
+ * one change but where changes belong together, or where moves wait for each other in a circle, such as two files that swap names. A removal and a move
  * to the same path become one move over what was there. `path` is where things are after all moves, `movedFrom` where
  * they were before.
  */
@@ -78,6 +78,9 @@ function dependencies(steps: readonly PushChange[]): Map<PushChange, PushChange[
   const needsOfLinks = linkDependencies(steps, byPath);
   for (const [step, before] of needsOfLinks) need(step, before);
   for (const step of steps) {
+    const partner = step.goesWith === undefined ? undefined : byPath.get(step.goesWith);
+    need(step, partner);
+    if (partner !== undefined) need(partner, step);
     // What stood under the path may be on its way elsewhere.
     need(step, bySource.get(step.path));
     for (const ancestor of ancestorsOf(step.path)) {

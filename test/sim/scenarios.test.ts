@@ -224,6 +224,30 @@ describe('what the simulation has found', () => {
     expect(pod.fs.readdir('test', pod.layout.parked)).to.deep.equal([]);
   });
 
+  it('what lost right after another content of its path, before the store has told of that copy, is kept as well', async () => {
+    const { pod, local } = stage.addPod({ conflict: 'remote' });
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const held = local.open('d/file', { append: true });
+    write(stage.remote, 'd/file');
+    await stage.pass(1_000);
+    const kept = async (): Promise<void> => {
+      const copies = (): number =>
+        stage.trace.lines.filter((line) => line.includes('info conflict copy')).length;
+      const before = copies();
+      held.write(stage.history.line('pod', 'd/file'), 0);
+      for (let step = 0; step < 10_000 && copies() === before; step += 1) await stage.pass(0.1);
+      expect(copies()).to.equal(before + 1);
+    };
+    pod.agent?.lagWatch(8_000);
+    await kept();
+    await kept();
+    held.close();
+    await expectAgreement(stage);
+  });
+
   it('a file that is moved into a directory where nobody has looked since is not taken for removed', async () => {
     const { pod } = stage.addPod();
     for (const dir of ['d', 'g']) stage.mount.mkdir(dir);

@@ -84,6 +84,8 @@ export class Parked {
   readonly #o: Options;
   /** What was stored lately, and at which revision: the index may not be there yet. */
   readonly #released = new Map<string, bigint>();
+  /** Where copies were made lately, and at which revision: the index may not show them yet. */
+  readonly #made = new Map<Path, bigint>();
   /** Copies that the volume refused: why, and until when they rest. */
   readonly #refused = new Map<string, { readonly reason: string; readonly untilMs: number }>();
   /** How often something else stood where a copy was to be. */
@@ -204,6 +206,7 @@ export class Parked {
     const volume = this.#o.volume();
     // Nearly every push: the volume's copies are not counted for that.
     if (volume === undefined || this.size === 0) return [];
+    for (const [path, revision] of this.#made) if (volume.head >= revision) this.#made.delete(path);
     const { count, oldest } = countCopies(volume.index);
     const pushes: ParkedPush[] = [];
     const taken = new Set<Path>();
@@ -237,8 +240,8 @@ export class Parked {
     let timeNs = record.timeNs ?? clock.nowNs();
     const stampNow = (): ByteString => conflictStamp({ timeNs, revision: record.revision, agentId });
     // Another content of the path may have lost within the same second.
-    while (taken.has(copyPath(stampNow(), lost)) || isInVolume(index, copyPath(stampNow(), lost)))
-      timeNs += NS_PER_SECOND;
+    const isTaken = (at: Path): boolean => taken.has(at) || this.#made.has(at) || isInVolume(index, at);
+    while (isTaken(copyPath(stampNow(), lost))) timeNs += NS_PER_SECOND;
     const stamp = stampNow();
     const path = copyPath(stamp, lost);
     taken.add(path);
@@ -262,11 +265,11 @@ export class Parked {
     return {
       name,
       copy: added(path, copyOf(entry, owner), owner),
-      record: added(
-        recordPath(stamp, conflictId(lost, entry)),
-        recordEntry(recordBytes, timeNs, owner),
-        owner,
-      ),
+      // A record alone would say that the copy is there.
+      record: {
+        ...added(recordPath(stamp, conflictId(lost, entry)), recordEntry(recordBytes, timeNs, owner), owner),
+        goesWith: path,
+      },
       recordBytes,
     };
   }
@@ -276,6 +279,7 @@ export class Parked {
     const record = this.#o.ledger.state.parked.get(name);
     if (record?.entry.type === 'file' || record?.entry.type === 'symlink')
       this.#released.set(conflictId(this.#fromRoot(record.path), record.entry), revision);
+    this.#made.set(path, revision);
     this.#drop(name);
     log('info', 'conflict copy', { path });
   }
