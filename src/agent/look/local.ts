@@ -389,9 +389,13 @@ export class Local {
     return from === undefined || from === path || this.diskInode(from) === disk ? undefined : from;
   }
 
-  /** The path is dealt with: what it holds is what both sides agreed on. */
+  /**
+   * The path is dealt with if what it holds is what both sides agreed on. It may have been that before, and differ by what was
+   * agreed on now: a push ends with what it began with, whatever was done here since.
+   */
   settle(path: Path): void {
-    if (!this.#differs(path)) this.dirty.delete(path);
+    if (this.#differs(path)) this.dirty.add(path);
+    else this.dirty.delete(path);
   }
 
   /** Everything has been dealt with: an inode number seen now means nothing later. */

@@ -85,6 +85,19 @@ describe('a look taken in', () => {
     expect([...local.dirty], 'else it is never pushed').to.deep.equal(['f']);
   });
 
+  it('is judged again when a push agrees on what has been removed here since, and had been dealt with', () => {
+    const made = { ...FILE, signature: { ...FILE.signature, ino: 9n } };
+    const local = new Local(ledger, () => false, NOTHING_HELD);
+    local.absorb(lookWith({ edits: new Map([['new', made]]) }));
+    local.absorb(lookWith({ edits: new Map([['new', undefined]]) }));
+    local.settle('new');
+    expect([...local.dirty]).not.to.include('new');
+    const agreed = [['new', fileEntry('d1', 0o644, { ino: 90n })]] as const;
+    ledger.write([{ t: 'ancestor', entries: agreed }], false);
+    local.settle('new');
+    expect([...local.dirty], 'else it stays in the volume').to.include('new');
+  });
+
   /** A settled find over `f`, that a publish then moves into `kept` and leaves for a later one, as a crossing edit ends it. */
   const findMovedToKept = (local: Local): void => {
     const find = slotOf(8n, 'd2');
