@@ -359,7 +359,11 @@ export class Agent {
     toRemote = await this.#losers.parkRemote(plan, toRemote, remote, signal);
     // Nothing was published by this state; a tree of a state that was lost may be there.
     const first = state.revision === 0n;
-    if (!first && changes.length === 0 && this.local.adoptions.size === 0) return toRemote;
+    if (!first && changes.length === 0 && this.local.adoptions.size === 0) {
+      // A publish that an edit crossed may have left what nobody wants any more, under a second name in the idle tree.
+      remote.stage.clear();
+      return toRemote;
+    }
     // What was there before the first publish is read first: its names are about to be replaced.
     if (sinceFlipMs < this.#o.minIntervalMs || (first && this.local.busy.size > 0)) return 'later';
 

@@ -224,6 +224,29 @@ describe('what the simulation has found', () => {
     expect(pod.fs.readdir('test', pod.layout.parked)).to.deep.equal([]);
   });
 
+  it('what was staged for a publish that an edit crossed does not stay when nothing is published after all', async () => {
+    const { pod, local } = stage.addPod({ conflict: 'local' });
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    const link = pod.fs.link.bind(pod.fs);
+    let crossings = 0;
+    let isArmed = false;
+    pod.fs.link = (label, from, to) => {
+      link(label, from, to);
+      if (!isArmed || !from.startsWith(`${pod.layout.stage}/`)) return;
+      isArmed = false;
+      crossings += 1;
+      write(local, 'd/file');
+    };
+    pod.start();
+    await stage.pass(3_000);
+    isArmed = true;
+    write(stage.remote, 'd/file');
+    await expectAgreement(stage);
+    expect(crossings).to.equal(1);
+    expect(pod.fs.readdir('test', pod.layout.stage)).to.deep.equal([]);
+  });
+
   it('what lost right after another content of its path, before the store has told of that copy, is kept as well', async () => {
     const { pod, local } = stage.addPod({ conflict: 'remote' });
     stage.mount.mkdir('d');
