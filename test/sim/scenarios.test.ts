@@ -522,6 +522,26 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
   });
 
+  for (const delayMs of [50, 100, 200, 300, 400, 600, 800])
+    it(`numbers that another store gave to a push under way are not used when the right one is back: after ${delayMs} ms`, async () => {
+      const { pod, local } = stage.addPod();
+      stage.mount.mkdir('d');
+      pod.start();
+      await stage.pass(3_000);
+      const backup = stage.etcd.save();
+      // The mount's own numbers do: what is there afterwards has those that the backup gives out.
+      for (let n = 0; n < 40; n += 1) write(stage.remote, `d/${n}`);
+      await stage.pass(3_000);
+      stage.weather.latencyMs = 400;
+      write(local, 'd/new');
+      await stage.pass(delayMs);
+      stage.replaceStore(backup);
+      await stage.pass(2_000);
+      stage.bringStoreBack();
+      stage.weather.latencyMs = 1;
+      await expectAgreement(stage);
+    });
+
   it('files that were saved together are pushed together although the disk fails to open one of them', async () => {
     const { pod, local } = stage.addPod();
     stage.mount.mkdir('d');

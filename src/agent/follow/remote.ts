@@ -213,6 +213,17 @@ export class Remote {
     return this.#verifier.anchor;
   }
 
+  /** Counts up each time the store may have become another one: what it said before is of no use then. */
+  get doubts(): number {
+    return this.#verifier.demands;
+  }
+
+  /** Asked later: whether nothing has made the store doubtful since this call. */
+  sameStore(): () => boolean {
+    const { doubts } = this;
+    return () => this.doubts === doubts;
+  }
+
   /** Whether the store is known to be the one that was followed: not while nothing is heard of it. */
   get isVerified(): boolean {
     return this.#verifier.isDone;
@@ -256,7 +267,8 @@ export class Remote {
               onRevision: (range, revision, events) => this.#onRevision(range, revision, events),
               onProgress: (range, revision) => {
                 this.#isHeard = true;
-                if (range === 0 && revision > this.#head) this.#head = revision;
+                // Of a store that is not known to be the same a revision says nothing: what follows it elsewhere is not missed.
+                if (range === 0 && revision > this.#head && this.isVerified) this.#head = revision;
               },
               onState: (up, reason) => this.#onState(up, reason),
             },
@@ -310,7 +322,11 @@ export class Remote {
 
   #onState(up: boolean, reason?: string): void {
     if (up) this.#isHeard = true;
-    else this.#noteSilence();
+    else {
+      // The next store may go on from a revision of that listing, and mean another one by it.
+      if (this.#verifier.isListingUnproven) this.#listAgain.abort();
+      this.#noteSilence();
+    }
     if (up === this.#up) return;
     this.#up = up;
     if (up) {

@@ -30,6 +30,16 @@ export class Verifier {
     this.#onTainted = onTainted;
   }
 
+  /** Whether all was listed, and nobody knows yet of which store. */
+  get isListingUnproven(): boolean {
+    return this.#unverified?.isListed === true;
+  }
+
+  /** How often the store may have become another one. */
+  get demands(): number {
+    return this.#demands;
+  }
+
   /** Whether nothing is left to verify, nor to list. */
   get isDone(): boolean {
     return this.#unverified === undefined && !this.#isTainted;

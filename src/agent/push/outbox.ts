@@ -76,6 +76,8 @@ export class Outbox {
   readonly #pace: PushPace;
   readonly #refusedMoves = new Set<string>();
   readonly #pushing = new Set<Path>();
+  /** How often the store may have become another one, when something was pushed last. */
+  #doubts = 0;
   /** Pushes since one got in that met a file which had changed. */
   #changedInARow = 0;
   #pusher: Pusher | undefined;
@@ -148,8 +150,16 @@ export class Outbox {
     const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
     if (due.length === 0 && !this.#o.parked.isDue && !tidies) return Infinity;
     if (leftMs > 0) return leftMs;
+    this.#forgetIds(connection);
     this.#run(this.#runPush(due, connection, signal));
     return Infinity;
+  }
+
+  /** What was claimed before the watch was lost may be another store's. */
+  #forgetIds(connection: Connection): void {
+    const { doubts } = connection.remote;
+    if (doubts !== this.#doubts) this.#pusherFor(connection).forgetIds();
+    this.#doubts = doubts;
   }
 
   /**
@@ -160,6 +170,7 @@ export class Outbox {
     if (this.#push !== undefined || !connection.remote.isVerified) return Infinity;
     const { leftMs } = this.#pace;
     if (leftMs > 0) return leftMs;
+    this.#forgetIds(connection);
     this.#run(this.#pushMoves(moves, connection, signal));
     return Infinity;
   }
@@ -192,6 +203,7 @@ export class Outbox {
       ...(remote.root === undefined ? {} : { root: remote.root }),
       live: { index: remote.index, revision: () => remote.head },
       read: () => Promise.resolve(new Uint8Array(0)),
+      isSameStore: remote.sameStore(),
       ...this.#o.held,
       signal,
       onClaim: (claim) => this.#claim(claim),
@@ -343,6 +355,7 @@ export class Outbox {
         read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
         ...this.#o.held,
         isTogether: this.#changedInARow < TOGETHER_TRIES,
+        isSameStore: remote.sameStore(),
         signal,
         onClaim: (claim) => this.#claim(claim),
       },

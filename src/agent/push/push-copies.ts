@@ -39,6 +39,7 @@ export async function pushCopies(pusher: Pusher, context: CopiesContext): Promis
             : record.subarray(Number(offset), Number(offset) + length);
         return Promise.resolve(bytes);
       },
+      isSameStore: remote.sameStore(),
       signal,
       onClaim,
     },

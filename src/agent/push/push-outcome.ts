@@ -23,6 +23,11 @@ export interface PushOptions {
    * of them are `changed`, unless something is committed by then. Without it the others go.
    */
   readonly isTogether?: boolean;
+  /**
+   * Whether the store is still known to be the one that the push began with. Once it is not, numbers that were claimed may be
+   * of another store: nothing more is committed or deleted, and the push rejects with `UnavailableError`.
+   */
+  readonly isSameStore?: () => boolean;
   readonly signal?: AbortSignal;
   /** Told after each transaction: changes that have an outcome, of all. */
   readonly onProgress?: (done: number, total: number) => void;

@@ -16,7 +16,7 @@ import {
 import { ancestorsOf, type PushChange } from '../../reconcile/push-change.ts';
 import { orderPush } from '../../reconcile/push-order.ts';
 import { deleteFileData } from '../volume/deleted-file.ts';
-import { AgentError, codeOf, DecodeError, VolumeError } from '../base/error.ts';
+import { AgentError, codeOf, DecodeError, UnavailableError, VolumeError } from '../base/error.ts';
 import type { IdPool } from '../volume/id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from '../base/ports.ts';
 import { Preparation } from './preparation.ts';
@@ -235,6 +235,8 @@ export class PushRun {
 
   /** Sends a transaction that names what was stored before, or stores what nothing names. */
   async #send(transaction: StoreTransaction, ready?: Ready): Promise<CommitResult> {
+    if (this.#options.isSameStore?.() === false)
+      throw new UnavailableError('the watch was lost while it was pushed: the store may be another one');
     const relied = transaction.compares.find((compare) => 'key' in compare && compare.modRevision > 0n);
     // The directory without a name tells by itself whether its entries were named.
     if (this.#preparation.isClaimed && ready === undefined && relied !== undefined && 'key' in relied)
@@ -369,6 +371,7 @@ export class PushRun {
   async #release(changes: readonly PushChange[]): Promise<void> {
     const { orphans, holds } = this.#shared;
     this.#preparation.drop(changes);
+    if (this.#options.isSameStore?.() === false) return;
     try {
       // What names the blocks goes first.
       for (const ino of holds) {

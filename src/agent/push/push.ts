@@ -35,6 +35,12 @@ export class Pusher {
     return orphans.size === 0 && holds.size === 0 && !isInDoubt;
   }
 
+  /** The store may have become another one: no number that was claimed until now is used any more. */
+  forgetIds(): void {
+    this.#shared.inodes.forget();
+    this.#shared.slices.forget();
+  }
+
   /**
    * Pushes changes, in one step for those who see the volume wherever one transaction can set all names (ADR 6), else
    * in as few as they fit into: parents first, removals last. What is refused or stale is left out and the rest goes on;

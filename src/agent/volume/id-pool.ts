@@ -36,6 +36,11 @@ export class IdPool {
     return this.#free.splice(0, n);
   }
 
+  /** The store may be another one: numbers that were claimed until now may be somebody's there, or have been claimed elsewhere. */
+  forget(): void {
+    this.#free = [];
+  }
+
   /** Takes back numbers that nothing was stored under and no transaction in flight names. */
   giveBack(ids: readonly bigint[]): void {
     this.#free.unshift(...ids);
