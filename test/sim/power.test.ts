@@ -2,8 +2,8 @@
 
 import { expect } from 'chai';
 import { MemoryFs } from '../support/memory-fs.ts';
-import type { RecordedSite } from './history.ts';
 import type { Pod } from './pod.ts';
+import { append, write } from './scenario.ts';
 import { Stage } from './stage.ts';
 
 /** Keeps all names, and of data that was not synced the length and the first three bytes. */
@@ -21,16 +21,20 @@ function forgetNewest(): number {
   return 0;
 }
 
-function write(site: RecordedSite, path: string): void {
-  const file = site.open(path, { create: true, truncate: true });
-  file.write(site.history.line(site.name, path), 0);
-  file.close();
-}
-
 function cut(pod: Pod, below: (below: number) => number): void {
   pod.agent?.kill();
   pod.fs.cutPower(below);
   pod.boots = (pod.boots ?? 0) + 1;
+}
+
+/** The machine is back, and the volume and the directory have what was pushed before. */
+async function expectBack(stage: Stage, pod: Pod, pushed: string | undefined): Promise<void> {
+  pod.start();
+  await stage.pass(10_000);
+  expect(stage.mount.text('d/file')).to.equal(pushed);
+  expect(stage.differences()).to.deep.equal([]);
+  expect(stage.failures).to.deep.equal([]);
+  stage.end();
 }
 
 describe('a power cut', () => {
@@ -103,25 +107,16 @@ describe('a power cut', () => {
     stage.mount.mkdir('d');
     pod.start();
     await stage.pass(3_000);
-    const file = local.open('d/file', { create: true });
-    file.write(stage.history.line('pod', 'd/file'), 0);
-    file.close();
+    write(local, 'd/file');
     await stage.pass(3_000);
     const pushed = stage.mount.text('d/file');
     expect(pushed).to.match(/^#1 /);
     // A publish has its log synced, and so what is known of the file.
     stage.mount.mkdir('d/new');
     await stage.pass(3_000);
-    pod.agent?.kill();
-    pod.fs.cutPower(tear);
-    pod.boots = 2;
+    cut(pod, tear);
     expect(pod.fs.textAt(`${pod.layout.data}/d/file`)).to.match(/^#1 \0+$/);
-    pod.start();
-    await stage.pass(10_000);
-    expect(stage.mount.text('d/file')).to.equal(pushed);
-    expect(stage.differences()).to.deep.equal([]);
-    expect(stage.failures).to.deep.equal([]);
-    stage.end();
+    await expectBack(stage, pod, pushed);
   });
 
   it('that takes an append which is in the volume already does not take it there', async () => {
@@ -132,9 +127,7 @@ describe('a power cut', () => {
     write(stage.remote, 'd/file');
     pod.start();
     await stage.pass(3_000);
-    const file = local.open('d/file', { append: true });
-    file.write(stage.history.line('pod', 'd/file'), 0);
-    file.close();
+    append(local, 'd/file');
     await stage.pass(3_000);
     const pushed = stage.mount.text('d/file');
     expect(pushed).to.match(/^#1 .*\n#2 /);
@@ -143,12 +136,7 @@ describe('a power cut', () => {
     await stage.pass(3_000);
     cut(pod, forgetNewest);
     expect(pod.fs.textAt(`${pod.layout.data}/d/file`)).to.match(/^#1 .*\n$/);
-    pod.start();
-    await stage.pass(10_000);
-    expect(stage.mount.text('d/file')).to.equal(pushed);
-    expect(stage.differences()).to.deep.equal([]);
-    expect(stage.failures).to.deep.equal([]);
-    stage.end();
+    await expectBack(stage, pod, pushed);
   });
 
   it('in the middle of a push, after its transaction, does not make what it left of the file an edit', async () => {
@@ -160,9 +148,7 @@ describe('a power cut', () => {
     pod.start();
     await stage.pass(3_000);
     stage.weather.latencyMs = 200;
-    const file = local.open('d/file', { append: true });
-    file.write(stage.history.line('pod', 'd/file'), 0);
-    file.close();
+    append(local, 'd/file');
     const isPushed = (): boolean => stage.mount.text('d/file')?.includes('#2') === true;
     for (let step = 0; step < 20_000 && !isPushed(); step += 1) await stage.pass(1);
     const pushed = stage.mount.text('d/file');
@@ -173,11 +159,6 @@ describe('a power cut', () => {
     pod.fs.close('test', fd);
     cut(pod, forgetNewest);
     expect(pod.fs.textAt(`${pod.layout.data}/d/file`)).to.match(/^#1 .*\n$/);
-    pod.start();
-    await stage.pass(10_000);
-    expect(stage.mount.text('d/file')).to.equal(pushed);
-    expect(stage.differences()).to.deep.equal([]);
-    expect(stage.failures).to.deep.equal([]);
-    stage.end();
+    await expectBack(stage, pod, pushed);
   });
 });
