@@ -19,6 +19,11 @@ export function isOwnName(name: ByteString): boolean {
   return OWN_NAMES.has(name);
 }
 
+/** Whether a name is that of a tree, or of the link to the published one: a link at the top leads through it. */
+export function isTreeName(name: ByteString): boolean {
+  return name === '..a' || name === '..b' || name === '..data';
+}
+
 /** All paths of one served directory; absolute byte strings. */
 export interface Layout {
   /** DIR itself. */
@@ -76,4 +81,9 @@ export function layoutOf(root: ByteString, stateDir?: ByteString): Layout {
 /** What a published top-level name points to. */
 export function topTarget(name: ByteString): ByteString {
   return `..data/${name}`;
+}
+
+/** Where that leads while `tree` is the published one, and goes on leading afterwards. */
+export function targetInTree(tree: TreeName, name: ByteString): ByteString {
+  return `..${tree}/${name}`;
 }

@@ -3,25 +3,27 @@
 import type { ByteString } from '../../codec/kv.ts';
 import { join, parentOf, type Path } from '../../reconcile/entry.ts';
 import { isAtOrBelow } from '../../reconcile/push-change.ts';
+import { isTreeName } from '../disk/layout.ts';
 import type { LedgerState } from '../state/ledger-state.ts';
 import type { Slot } from '../disk/slot.ts';
 
 /** The name at the top whose link of the agent's own has this text. */
 export function ownTop(text: ByteString): ByteString | undefined {
-  const top = text.startsWith('..data/') ? text.slice('..data/'.length) : '';
-  return top === '' || top.includes('/') ? undefined : top;
+  const [data = '', top = '', ...below] = text.split('/');
+  return isTreeName(data) && top !== '' && below.length === 0 ? top : undefined;
 }
 
 /**
  * The name at the top whose link this is by its text: inside a tree it leads nowhere. A link that the volume has, or
- * beside a `..data` of its own, is an ordinary one.
+ * beside a directory of that name, is an ordinary one.
  */
 export function ownLink(state: LedgerState, path: Path, slot: Slot): ByteString | undefined {
   const top = slot.type === 'symlink' && path.includes('/') ? ownTop(slot.target) : undefined;
   if (top === undefined || slot.type !== 'symlink') return undefined;
   const agreed = state.ancestor.get(path);
   if (agreed?.type === 'symlink' && agreed.target === slot.target) return undefined;
-  return state.slots.has(join(parentOf(path) ?? '', '..data')) ? undefined : top;
+  const [data = ''] = slot.target.split('/', 1);
+  return state.slots.has(join(parentOf(path) ?? '', data)) ? undefined : top;
 }
 
 /** Where the view has by now what was under a name at the top; the name itself if it is there, or nowhere. */

@@ -175,12 +175,8 @@ export class TopScanner {
     }
     return names.some((name) => {
       const text = isOwnName(name) ? undefined : fs.readlink('look top', layout.top(name));
-      return (
-        text !== undefined &&
-        text !== topTarget(name) &&
-        text.startsWith('..data/') &&
-        state.slots.has(text.slice('..data/'.length))
-      );
+      const led = text === undefined || text === topTarget(name) ? undefined : ownTop(text);
+      return led !== undefined && state.slots.has(led);
     });
   }
 

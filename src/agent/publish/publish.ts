@@ -8,7 +8,7 @@
  * 4. Sync the directories.
  * 5. Look once more at the changed paths and the directories of the active tree: an edit that came meanwhile stops this
  *    publish.
- * 6. Flip `..data` by renaming a symlink. The commit point.
+ * 6. Flip `..data` by renaming a symlink. The commit point. Links at the top that somebody moved lead into the old tree before.
  * 7. Mend the names at the top: new ones, real files that a symlink replaces again, removed ones.
  * 8. Log the commit with the final signatures. A crash before it makes recovery repeat step 7, so that a top-level
  *    name that is missing for this reason is never taken for a removal by somebody.
@@ -28,7 +28,7 @@ import type { Clock, FsPort } from '../base/ports.ts';
 import { sameButCtime, signatureOf, type Signature, type Slot } from '../disk/slot.ts';
 import type { SeenAtTop } from '../look/top-memory.ts';
 import { hasLeftTop, isNewInDirectory } from '../look/top-place.ts';
-import { mendTop } from './top.ts';
+import { holdMovedLinks, mendTop } from './top.ts';
 import { statInTree } from '../disk/tree-stat.ts';
 import type { Wanted } from './wanted.ts';
 
@@ -146,6 +146,7 @@ class Publication {
       return { outcome: 'edited', paths: edited, directories, touched, movedToKept };
     }
     this.#context.assertOwner();
+    this.#holdMovedLinks();
     this.#flip();
     this.#dropStaged();
     const slots = this.#slots.placed(this.#settledWork());
@@ -344,6 +345,13 @@ class Publication {
   #touchedMeanwhile(): readonly Path[] {
     const { touchedSince } = this.#request;
     return this.#active === undefined || touchedSince === undefined ? [] : touchedSince(this.#active);
+  }
+
+  #holdMovedLinks(): void {
+    const { items, fromTop } = this.#request;
+    if (this.#active === undefined || fromTop === undefined) return;
+    const names = [...fromTop].filter((path) => !path.includes('/') && items.get(path) !== undefined);
+    holdMovedLinks(this.#context, this.#active, names, (path) => items.has(path));
   }
 
   // Step 6.

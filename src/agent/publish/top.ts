@@ -3,10 +3,10 @@
 import type { ByteString } from '../../codec/kv.ts';
 import { join, type Path } from '../../reconcile/entry.ts';
 import { codeOf, isMissing } from '../base/error.ts';
-import { topTarget, type Layout } from '../disk/layout.ts';
+import { targetInTree, topTarget, type Layout, type TreeName } from '../disk/layout.ts';
 import type { Ledger } from '../state/ledger.ts';
 import type { Clock, FileStat, FsPort } from '../base/ports.ts';
-import { spentLink, type PathNow } from '../look/own-link.ts';
+import { ownTop, spentLink, type PathNow } from '../look/own-link.ts';
 import type { SeenAtTop } from '../look/top-memory.ts';
 import { sameKind, signatureOf, type Slot } from '../disk/slot.ts';
 
@@ -51,7 +51,7 @@ export function mendTop(
     if (stat === undefined && !meant.has(name)) continue;
     if (stat?.type === 'file' && stat.ino === slot?.signature.ino) continue;
     // A link that came since the look is found by the next one.
-    if (text !== undefined && !ours && seenAtTop !== undefined && seenAtTop.textOf(name) !== text) continue;
+    if (text !== undefined && !ours && seenAtTop !== undefined && !isSeen(seenAtTop, name, text)) continue;
     // What waits to be taken over, or for what it takes the place of, is not put away, whatever the tree has there.
     if (stat !== undefined && stat.type !== 'directory' && seenAtTop?.isWaiting(name) === true) continue;
     // So is a file, unless the tree had that very inode; and a directory where there is to be none of the view.
@@ -69,7 +69,7 @@ export function mendTop(
       setAside(context, name, at, stat, slotAt);
     }
     const link = stat?.type === 'symlink' ? stat : undefined;
-    if (slot !== undefined) putLink(context, name, at, link);
+    if (slot !== undefined) putLink(context, name, topTarget(name), link);
     else if (link !== undefined) removeLink(context, name, at, link);
     changed = true;
   }
@@ -77,16 +77,44 @@ export function mendTop(
   if (ledger.state.mending.size > 0) ledger.write([{ t: 'mending', names: [] }], false);
 }
 
-/** Makes a name the agent's own link, in the place of another link or where nothing is. */
+/**
+ * Before a flip: a link that somebody moved leads to its old name until the names are mended, and the tree that comes has
+ * nothing there, or something else. It leads into the tree that goes meanwhile, which stays as it is until the next publish.
+ */
+export function holdMovedLinks(
+  context: Context,
+  active: TreeName,
+  names: Iterable<ByteString>,
+  changes: (path: Path) => boolean,
+): void {
+  const { fs, layout, seenAtTop } = context;
+  for (const name of names) {
+    const { stat, text } = standingAt(fs, layout.top(name));
+    const led = text === undefined || text === topTarget(name) ? undefined : ownTop(text);
+    if (led === undefined || text === undefined || !changes(led)) continue;
+    const target = targetInTree(active, led);
+    if (text !== target && seenAtTop?.textOf(name) === text) putLink(context, name, target, stat);
+  }
+}
+
+/** Whether the last look saw this link, whatever tree it leads into. */
+function isSeen(seenAtTop: SeenAtTop, name: ByteString, text: ByteString): boolean {
+  const seen = seenAtTop.textOf(name);
+  const led = ownTop(text);
+  return seen === text || (seen !== undefined && led !== undefined && ownTop(seen) === led);
+}
+
+/** Makes a name a link of the agent's own, in the place of another link or where nothing is. */
 function putLink(
   { fs, layout, exchanges }: Context,
   name: ByteString,
-  at: ByteString,
+  target: ByteString,
   old: FileStat | undefined,
 ): void {
+  const at = layout.top(name);
   if (old === undefined) {
     try {
-      fs.symlink('symlink top', topTarget(name), at);
+      fs.symlink('symlink top', target, at);
     } catch (error) {
       // RACE: somebody has put something there; the next look sees it.
       if (codeOf(error) !== 'EEXIST') throw error;
@@ -94,7 +122,7 @@ function putLink(
     return;
   }
   const next = freeStageName(fs, layout, name);
-  fs.symlink('symlink top', topTarget(name), next);
+  fs.symlink('symlink top', target, next);
   if (exchanges !== true) {
     // RACE: what somebody puts there in this moment is replaced; `exchange` is without that.
     fs.rename('symlink top', next, at);

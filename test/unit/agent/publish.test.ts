@@ -60,6 +60,25 @@ async function publishInTurn(served: ServedDirectory, ...trees: readonly Nodes[]
   expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
 }
 
+/** The port of a served directory that calls `look` after each call, while a directory is watched. */
+function watchedFs(look: (root: string, call: string) => void): {
+  readonly port: FsPort;
+  watch(root: string | undefined): void;
+} {
+  let root: string | undefined;
+  const watched = Object.entries(unflushedFs).map(
+    ([call, body]: [string, (...args: unknown[]) => unknown]) => [
+      call,
+      (...args: unknown[]) => {
+        const result = body(...args);
+        if (root !== undefined) look(root, call);
+        return result;
+      },
+    ],
+  );
+  return { port: Object.fromEntries(watched) as FsPort, watch: (directory) => void (root = directory) };
+}
+
 function namesAtTop(root: string): string[] {
   const own = ['..a', '..b', '..data', '..etcd-etc-agent'];
   return fs
@@ -490,41 +509,66 @@ describe('publish', () => {
 
   it('puts links back at the top without a moment in which a name is missing', async () => {
     const missing = new Set<string>();
-    let root: string | undefined;
-    const watched = Object.entries(unflushedFs).map(
-      ([call, body]: [string, (...args: unknown[]) => unknown]) => [
-        call,
-        (...args: unknown[]) => {
-          const result = body(...args);
-          for (const name of ['f', 'd']) {
-            if (root !== undefined && !fs.existsSync(`${root}/${name}`)) missing.add(`${name} after ${call}`);
-          }
-          return result;
-        },
-      ],
-    );
-    await serve(
-      async (served) => {
-        if (!served.abilities.exchanges) return;
-        const view = { f: file('one\n'), d: dir(), 'd/g': file('in\n') };
-        served.publish(view);
-        served.catchUp();
-        execFileSync('sh', ['-ec', 'sed -i s/one/1/ f; cp -r d/ e; rm d; mv e d'], { cwd: served.root });
-        root = served.root;
-        await served.lookUntilSettled();
-        served.publish({ ...view, f: file('1\n') }, 2n);
-        await served.lookUntilSettled();
-        served.publish({ ...view, f: file('two\n') }, 3n);
-        await served.lookUntilSettled();
-        root = undefined;
-        expect(namesAtTop(served.root)).to.deep.equal(['d', 'f']);
-        for (const name of ['d', 'f'])
-          expect(fs.readlinkSync(`${served.root}/${name}`)).to.equal(`..data/${name}`);
-        expect(readText(`${served.root}/f`)).to.equal('two\n');
-        expect([...missing]).to.deep.equal([]);
-      },
-      Object.fromEntries(watched) as FsPort,
-    );
+    const { port, watch } = watchedFs((root, call) => {
+      for (const name of ['f', 'd'])
+        if (!fs.existsSync(`${root}/${name}`)) missing.add(`${name} after ${call}`);
+    });
+    await serve(async (served) => {
+      if (!served.abilities.exchanges) return;
+      const view = { f: file('one\n'), d: dir(), 'd/g': file('in\n') };
+      served.publish(view);
+      served.catchUp();
+      execFileSync('sh', ['-ec', 'sed -i s/one/1/ f; cp -r d/ e; rm d; mv e d'], { cwd: served.root });
+      watch(served.root);
+      await served.lookUntilSettled();
+      served.publish({ ...view, f: file('1\n') }, 2n);
+      await served.lookUntilSettled();
+      served.publish({ ...view, f: file('two\n') }, 3n);
+      await served.lookUntilSettled();
+      watch(undefined);
+      expect(namesAtTop(served.root)).to.deep.equal(['d', 'f']);
+      for (const name of ['d', 'f'])
+        expect(fs.readlinkSync(`${served.root}/${name}`)).to.equal(`..data/${name}`);
+      expect(readText(`${served.root}/f`)).to.equal('two\n');
+      expect([...missing]).to.deep.equal([]);
+    }, port);
+  });
+
+  it('shows what was moved at the top under its new name at every moment', async () => {
+    const moved = {
+      new: 'a file',
+      over: 'another file',
+      'tree/f': 'in a directory',
+      again: 'the first of two',
+    };
+    const wrong = new Set<string>();
+    const { port, watch } = watchedFs((root, call) => {
+      for (const [path, text] of Object.entries(moved)) {
+        const found = fs.existsSync(`${root}/${path}`) ? readText(`${root}/${path}`) : 'missing';
+        if (found !== text) wrong.add(`${path} after ${call}: ${found}`);
+      }
+    });
+    await serve(async (served) => {
+      served.publish({
+        one: file('a file'),
+        two: file('another file'),
+        over: file('what it takes the place of'),
+        d: dir(),
+        'd/f': file('in a directory'),
+        same: file('the first of two'),
+      });
+      served.catchUp();
+      const edit = 'mv one new; mv two over; mv d tree; mv same again; echo the second of two > same';
+      execFileSync('sh', ['-ec', edit], { cwd: served.root });
+      watch(served.root);
+      await served.lookUntilSettled();
+      expect(served.publishItems(new Map(), [], 2n).outcome).to.equal('published');
+      watch(undefined);
+      expect([...wrong]).to.deep.equal([]);
+      for (const name of ['again', 'new', 'over', 'tree'])
+        expect(fs.readlinkSync(`${served.root}/${name}`)).to.equal(`..data/${name}`);
+      expect(await served.lookUntilSettled()).to.deep.equal(NOTHING_FOUND);
+    }, port);
   });
 
   it('copies where the kernel forbids a link', () => {
