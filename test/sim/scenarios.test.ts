@@ -542,6 +542,36 @@ describe('what the simulation has found', () => {
       await expectAgreement(stage);
     });
 
+  it('a push that was begun before the watch was lost goes no further, although its conflict copies had nothing to send', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    write(stage.remote, 'edited');
+    const open = pod.fs.openRead.bind(pod.fs);
+    let isCut = false;
+    // Numbers are claimed for the copy, and are there for what comes next: it is not sent, as it cannot be read.
+    pod.fs.openRead = (label, path) => {
+      if (isCut || label !== 'read for push' || !path.startsWith(`${pod.layout.parked}/`))
+        return open(label, path);
+      isCut = true;
+      pod.agent?.cutWatch();
+      throw fsError('ENOENT', 'open', path);
+    };
+    pod.start();
+    await stage.pass(3_000);
+    const isFollowed = (): boolean =>
+      stage.trace.lines.findLast((line) => / watch(ing| lost) /.test(line))?.includes(' watching ') === true;
+    for (const site of [stage.remote, local]) write(site, 'edited');
+    write(local, 'd/new');
+    for (let ms = 0; ms < 20_000 && !isCut; ms += 1) await stage.pass(1);
+    expect(isFollowed()).to.equal(false);
+    for (let ms = 0; ms < 20_000 && !isFollowed(); ms += 1) {
+      expect(stage.mount.list('d')).to.deep.equal([]);
+      await stage.pass(1);
+    }
+    await expectAgreement(stage);
+    expect(stage.mount.list('d')).to.deep.equal(['new']);
+  });
+
   it('files that were saved together are pushed together although the disk fails to open one of them', async () => {
     const { pod, local } = stage.addPod();
     stage.mount.mkdir('d');

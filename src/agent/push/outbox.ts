@@ -25,6 +25,7 @@ import { pushCopies, readPart } from './push-copies.ts';
 import { removeDebris } from './push-debris.ts';
 import { PushPace } from './push-pace.ts';
 import { Refusals } from './refusals.ts';
+import type { IsSameStore } from './same-store.ts';
 import type { Remote } from '../follow/remote.ts';
 import type { Volume } from '../volume/volume.ts';
 
@@ -35,6 +36,14 @@ export interface Connection {
   readonly store: EtcdStore;
   readonly volume: Volume;
   readonly remote: Remote;
+}
+
+/** What one push works with, from its beginning to its end. */
+interface Push extends Connection {
+  readonly pusher: Pusher;
+  /** Whether the store is still known to be the one that the push began with. */
+  readonly isSameStore: IsSameStore;
+  readonly signal: AbortSignal;
 }
 
 interface OutboxOptions {
@@ -150,16 +159,21 @@ export class Outbox {
     const tidies = this.#hasDebris && connection.volume.writeRefusal === undefined;
     if (due.length === 0 && !this.#o.parked.isDue && !tidies) return Infinity;
     if (leftMs > 0) return leftMs;
-    this.#forgetIds(connection);
-    this.#run(this.#runPush(due, connection, signal));
+    this.#run(this.#runPush(due, this.#begin(connection, signal)));
     return Infinity;
   }
 
-  /** What was claimed before the watch was lost may be another store's. */
-  #forgetIds(connection: Connection): void {
-    const { doubts } = connection.remote;
-    if (doubts !== this.#doubts) this.#pusherFor(connection).forgetIds();
+  /**
+   * Numbers that were claimed before the watch was lost may be another store's, and so may those that are claimed from now on
+   * once it is lost again: that is asked for all of a push, from here on.
+   */
+  #begin({ store, volume, remote }: Connection, signal: AbortSignal): Push {
+    const { doubts } = remote;
+    this.#pusher ??= new Pusher(store, volume, this.#o.clock);
+    if (doubts !== this.#doubts) this.#pusher.forgetIds();
     this.#doubts = doubts;
+    const isSameStore = remote.sameStore();
+    return { store, volume, remote, pusher: this.#pusher, isSameStore, signal };
   }
 
   /**
@@ -170,8 +184,7 @@ export class Outbox {
     if (this.#push !== undefined || !connection.remote.isVerified) return Infinity;
     const { leftMs } = this.#pace;
     if (leftMs > 0) return leftMs;
-    this.#forgetIds(connection);
-    this.#run(this.#pushMoves(moves, connection, signal));
+    this.#run(this.#pushMoves(moves, this.#begin(connection, signal)));
     return Infinity;
   }
 
@@ -189,8 +202,7 @@ export class Outbox {
   }
 
   /** A crash in between is no harm: then both sides have made the same move. */
-  async #pushMoves(moves: readonly Move[], connection: Connection, signal: AbortSignal): Promise<void> {
-    const { remote } = connection;
+  async #pushMoves(moves: readonly Move[], { remote, pusher, isSameStore, signal }: Push): Promise<void> {
     const { ancestor } = this.#o.ledger.state;
     const places = moves.flatMap(({ from, to }) => [from, to]);
     for (const path of [...ancestor.keys(), ...remote.tree.keys(), ...places])
@@ -199,11 +211,11 @@ export class Outbox {
       const entry = remote.tree.get(from);
       return entry === undefined ? [] : [{ path: to, old: entry, new: entry, movedFrom: from }];
     });
-    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(changes, {
+    const { changes: outcomes, revisions } = await pusher.push(changes, {
       ...(remote.root === undefined ? {} : { root: remote.root }),
       live: { index: remote.index, revision: () => remote.head },
       read: () => Promise.resolve(new Uint8Array(0)),
-      isSameStore: remote.sameStore(),
+      isSameStore,
       ...this.#o.held,
       signal,
       onClaim: (claim) => this.#claim(claim),
@@ -277,27 +289,30 @@ export class Outbox {
     return entry?.type === 'file' ? { ...change, new: { ...entry, ...this.#o.local.inodeAt(path) } } : change;
   }
 
-  async #runPush(changes: readonly Change[], connection: Connection, signal: AbortSignal): Promise<void> {
-    await this.#removeDebris(connection, signal);
+  async #runPush(changes: readonly Change[], push: Push): Promise<void> {
+    await this.#removeDebris(push);
     try {
-      await this.#pushCopies(connection, signal);
+      await this.#pushCopies(push);
       const { withheld } = this.#o.parked;
       const due = changes.filter(({ path }) => !withheld.has(path));
-      if (due.length > 0) await this.#pushChanges(due, connection, signal);
+      if (due.length > 0) await this.#pushChanges(due, push);
     } finally {
       const { slices, holds } = this.#o.ledger.state.claimed;
-      if (slices.size + holds.size > 0 && this.#pusherFor(connection).isClean)
+      if (slices.size + holds.size > 0 && push.pusher.isClean)
         this.#o.ledger.write([{ t: 'unclaimed' }], false);
     }
   }
 
   /** Before anything else is claimed: what an earlier run left. */
-  async #removeDebris({ store, volume }: Connection, signal: AbortSignal): Promise<void> {
+  async #removeDebris({ store, volume, isSameStore, signal }: Push): Promise<void> {
     if (!this.#hasDebris || volume.writeRefusal !== undefined) return;
     const { ledger, clock } = this.#o;
     const { slices, holds } = ledger.state.claimed;
     try {
-      await removeDebris({ store, volume, clock }, ledger.state.claimed, signal);
+      await removeDebris({ store, volume, clock }, ledger.state.claimed, {
+        isSameStore,
+        signal,
+      });
       log('info', 'cleaned up', { directories: holds.size, slices: slices.size });
     } catch (error) {
       if (!(error instanceof DecodeError)) throw error;
@@ -322,8 +337,10 @@ export class Outbox {
     }
   }
 
-  async #pushChanges(changes: readonly Change[], connection: Connection, signal: AbortSignal): Promise<void> {
-    const { remote } = connection;
+  async #pushChanges(
+    changes: readonly Change[],
+    { remote, pusher, isSameStore, signal }: Push,
+  ): Promise<void> {
     const { ledger } = this.#o;
     const { ancestor } = ledger.state;
     const moves = findMoves({
@@ -347,19 +364,16 @@ export class Outbox {
       }),
     );
     ledger.write([{ t: 'pushing', entries: intents, ...inodes }], false);
-    const { changes: outcomes, revisions } = await this.#pusherFor(connection).push(
-      linked.map(expectUntouched),
-      {
-        ...(remote.root === undefined ? {} : { root: remote.root }),
-        live: { index: remote.index, revision: () => remote.head },
-        read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
-        ...this.#o.held,
-        isTogether: this.#changedInARow < TOGETHER_TRIES,
-        isSameStore: remote.sameStore(),
-        signal,
-        onClaim: (claim) => this.#claim(claim),
-      },
-    );
+    const { changes: outcomes, revisions } = await pusher.push(linked.map(expectUntouched), {
+      ...(remote.root === undefined ? {} : { root: remote.root }),
+      live: { index: remote.index, revision: () => remote.head },
+      read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
+      ...this.#o.held,
+      isTogether: this.#changedInARow < TOGETHER_TRIES,
+      isSameStore,
+      signal,
+      onClaim: (claim) => this.#claim(claim),
+    });
     for (const path of this.#agreement.onMoves(outcomes)) this.#o.onStale(path);
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
     if (outcomes.some(({ outcome }) => outcome === 'changed')) {
@@ -385,24 +399,19 @@ export class Outbox {
     });
   }
 
-  async #pushCopies(connection: Connection, signal: AbortSignal): Promise<void> {
+  async #pushCopies({ remote, pusher, isSameStore, signal }: Push): Promise<void> {
     const { fs, layout, parked, held } = this.#o;
-    const { remote } = connection;
-    const isDone = await pushCopies(this.#pusherFor(connection), {
+    const isDone = await pushCopies(pusher, {
       fs,
       layout,
       parked,
       remote,
+      isSameStore,
       owner: held.owners ? undefined : remote.rootOwner,
       signal,
       onClaim: (claim) => this.#claim(claim),
     });
     if (!isDone) this.#pace.onCopiesLeft();
-  }
-
-  #pusherFor({ store, volume }: Connection): Pusher {
-    this.#pusher ??= new Pusher(store, volume, this.#o.clock);
-    return this.#pusher;
   }
 
   #read(path: Path, offset: bigint, length: number): Uint8Array {

@@ -8,6 +8,7 @@ import type { Parked } from '../state/parked.ts';
 import type { FsPort } from '../base/ports.ts';
 import type { Claim, Pusher } from './push.ts';
 import type { Remote } from '../follow/remote.ts';
+import type { IsSameStore } from './same-store.ts';
 
 interface CopiesContext {
   readonly fs: FsPort;
@@ -16,13 +17,15 @@ interface CopiesContext {
   readonly remote: Remote;
   /** Who gets new files; `undefined`: whoever has them here. */
   readonly owner: Owner | undefined;
+  /** Whether the store is still the one that the push began with. */
+  readonly isSameStore: IsSameStore;
   readonly signal: AbortSignal;
   readonly onClaim: (claim: Claim) => void;
 }
 
 /** Pushes all that is parked. Returns whether each copy is in the volume or refused; the others are to be tried again. */
 export async function pushCopies(pusher: Pusher, context: CopiesContext): Promise<boolean> {
-  const { fs, layout, parked, remote, owner, signal, onClaim } = context;
+  const { fs, layout, parked, remote, owner, isSameStore, signal, onClaim } = context;
   const copies = parked.pushes(owner);
   if (copies.length === 0) return true;
   const names = new Map(copies.map(({ name, copy }) => [copy.path, name]));
@@ -39,7 +42,7 @@ export async function pushCopies(pusher: Pusher, context: CopiesContext): Promis
             : record.subarray(Number(offset), Number(offset) + length);
         return Promise.resolve(bytes);
       },
-      isSameStore: remote.sameStore(),
+      isSameStore,
       signal,
       onClaim,
     },

@@ -8,6 +8,7 @@ import { decodeSlices } from '../../codec/slice.ts';
 import { decodeDelayedSlices } from '../../codec/delayed-slices.ts';
 import type { Claim } from './push-outcome.ts';
 import { removeHold, type HoldContext } from './push-hold.ts';
+import { assertSameStore, type IsSameStore } from './same-store.ts';
 import { withSignal } from '../base/signal.ts';
 
 /** The claims of pushes that may have left something. */
@@ -22,12 +23,12 @@ export interface Claimed {
 /**
  * Removes directories without names, and blocks of slices that nothing names. Only of processes that have ended: what
  * they sent may still be on its way, and is made to fail first. May be repeated after any failure. Throws `DecodeError`
- * when what is damaged may name them: then the blocks stay.
+ * when what is damaged may name them: then the blocks stay; and so with `UnavailableError` when the store is not the same any more.
  */
 export async function removeDebris(
   context: HoldContext,
   { slices, holds, relied }: Claimed,
-  signal?: AbortSignal,
+  { isSameStore, signal }: { readonly isSameStore?: IsSameStore; readonly signal?: AbortSignal } = {},
 ): Promise<void> {
   const { store, volume } = context;
   const options = withSignal(signal);
@@ -61,5 +62,7 @@ export async function removeDebris(
   const keys: ByteString[] = [];
   for (const data of volume.data.stores)
     await data.snapshot(ranges, ({ key }) => keys.push(key), { ...options, keysOnly: true });
+  // A backup may not know of what names them.
+  assertSameStore(isSameStore);
   await volume.data.delete(keys, signal);
 }

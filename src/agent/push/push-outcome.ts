@@ -5,6 +5,7 @@ import type { Entry } from '../../reconcile/entry.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
 import type { ReadContent } from './content.ts';
 import type { LiveIndex } from './push-view.ts';
+import type { IsSameStore } from './same-store.ts';
 
 export interface PushOptions {
   /** The directory that paths start from; the volume's root if not given. */
@@ -27,7 +28,7 @@ export interface PushOptions {
    * Whether the store is still known to be the one that the push began with. Once it is not, numbers that were claimed may be
    * of another store: nothing more is committed or deleted, and the push rejects with `UnavailableError`.
    */
-  readonly isSameStore?: () => boolean;
+  readonly isSameStore?: IsSameStore;
   readonly signal?: AbortSignal;
   /** Told after each transaction: changes that have an outcome, of all. */
   readonly onProgress?: (done: number, total: number) => void;

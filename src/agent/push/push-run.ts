@@ -16,7 +16,7 @@ import {
 import { ancestorsOf, type PushChange } from '../../reconcile/push-change.ts';
 import { orderPush } from '../../reconcile/push-order.ts';
 import { deleteFileData } from '../volume/deleted-file.ts';
-import { AgentError, codeOf, DecodeError, UnavailableError, VolumeError } from '../base/error.ts';
+import { AgentError, codeOf, DecodeError, VolumeError } from '../base/error.ts';
 import type { IdPool } from '../volume/id-pool.ts';
 import type { Clock, CommitResult, EtcdStore } from '../base/ports.ts';
 import { Preparation } from './preparation.ts';
@@ -25,6 +25,7 @@ import type { ChangeOutcome, PushOptions, PushOutcome } from './push-outcome.ts'
 import { committedAfterAll } from './push-readback.ts';
 import { lostOnAccounts } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
+import { assertSameStore } from './same-store.ts';
 import { settingOf, type Volume } from '../volume/volume.ts';
 
 /** Groups that are planned for one transaction as they are; more would not fit. */
@@ -235,8 +236,7 @@ export class PushRun {
 
   /** Sends a transaction that names what was stored before, or stores what nothing names. */
   async #send(transaction: StoreTransaction, ready?: Ready): Promise<CommitResult> {
-    if (this.#options.isSameStore?.() === false)
-      throw new UnavailableError('the watch was lost while it was pushed: the store may be another one');
+    assertSameStore(this.#options.isSameStore);
     const relied = transaction.compares.find((compare) => 'key' in compare && compare.modRevision > 0n);
     // The directory without a name tells by itself whether its entries were named.
     if (this.#preparation.isClaimed && ready === undefined && relied !== undefined && 'key' in relied)
