@@ -9,6 +9,7 @@ import { layoutOf } from '../../src/agent/disk/layout.ts';
 import { Ledger } from '../../src/agent/state/ledger.ts';
 import { Pusher } from '../../src/agent/push/push.ts';
 import { startAgent, type Agent } from '../support/agent.ts';
+import { answersFirst } from '../support/late-news.ts';
 import { ownEtcd } from '../support/own-etcd.ts';
 import { claimsOf, contentOf, directory, file, TestVolume, volumeThrough } from '../support/pushing.ts';
 import { recount } from '../support/recount.ts';
@@ -113,15 +114,21 @@ describe('a push of more than a transaction holds', function () {
     const dir = join(own.folder, 'not-back');
     mkdirSync(dir);
     let staged = 0;
-    const agent = new RunningAgent(watchOptions(`${own.server.url}/not-back`, dir), SPEED, ({ fs }) => ({
-      fs: {
-        ...fs,
-        openNew: (step, ...args) => {
-          if (step === 'stage') staged += 1;
-          return fs.openNew(step, ...args);
+    const agent = new RunningAgent(
+      watchOptions(`${own.server.url}/not-back`, dir),
+      SPEED,
+      ({ fs, openStore }) => ({
+        // Of its own push that it hears of before the answer it cannot know that it is its own.
+        openStore: (address) => answersFirst(openStore(address)),
+        fs: {
+          ...fs,
+          openNew: (step, ...args) => {
+            if (step === 'stage') staged += 1;
+            return fs.openNew(step, ...args);
+          },
         },
-      },
-    }));
+      }),
+    );
     try {
       await agent.until('it has begun', () => (agent.shown('first') === 'first\n' ? [] : ['not yet']));
       expect(staged).to.equal(1);

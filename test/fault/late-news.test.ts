@@ -6,8 +6,8 @@
 import { expect } from 'chai';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { EtcdStore } from '../../src/agent/base/ports.ts';
 import { runCommand } from '../support/agent.ts';
+import { LateNews } from '../support/late-news.ts';
 import { ownEtcd } from '../support/own-etcd.ts';
 import { TestVolume } from '../support/pushing.ts';
 import { watchOptions } from '../support/run-options.ts';
@@ -17,46 +17,6 @@ const BASE = 'a\nb\nc\nd\n';
 const HERE = BASE.replace('a', 'A');
 const THERE = BASE.replace('d', 'D');
 const BOTH = THERE.replace('a', 'A');
-
-/** Holds back what a watch tells. */
-class LateNews {
-  #held: (() => void)[] | undefined;
-
-  hold(): void {
-    this.#held = [];
-  }
-
-  release(): void {
-    const held = this.#held ?? [];
-    this.#held = undefined;
-    for (const tell of held) tell();
-  }
-
-  through(inner: EtcdStore): EtcdStore {
-    const late = (tell: () => void): void => {
-      if (this.#held === undefined) tell();
-      else this.#held.push(tell);
-    };
-    return {
-      commit: (...args) => inner.commit(...args),
-      get: (...args) => inner.get(...args),
-      snapshot: (...args) => inner.snapshot(...args),
-      status: (...args) => inner.status(...args),
-      close: () => inner.close(),
-      watch: (ranges, from, handlers, signal) =>
-        inner.watch(
-          ranges,
-          from,
-          {
-            onRevision: (...args) => late(() => handlers.onRevision(...args)),
-            onProgress: (...args) => late(() => handlers.onProgress(...args)),
-            onState: (...args) => late(() => handlers.onState(...args)),
-          },
-          signal,
-        ),
-    };
-  }
-}
 
 describe('news of a push that come late', () => {
   const own = ownEtcd('late-news-');
