@@ -114,21 +114,17 @@ describe('a push of more than a transaction holds', function () {
     const dir = join(own.folder, 'not-back');
     mkdirSync(dir);
     let staged = 0;
-    const agent = new RunningAgent(
-      watchOptions(`${own.server.url}/not-back`, dir),
-      SPEED,
-      ({ fs, openStore }) => ({
-        // Of its own push that it hears of before the answer it cannot know that it is its own.
-        openStore: (address) => answersFirst(openStore(address)),
-        fs: {
-          ...fs,
-          openNew: (step, ...args) => {
-            if (step === 'stage') staged += 1;
-            return fs.openNew(step, ...args);
-          },
+    const agent = new RunningAgent(watchOptions(`${own.server.url}/not-back`, dir), SPEED, (ports) => ({
+      // Of its own push that it hears of before the answer it cannot know that it is its own.
+      openStore: (address) => answersFirst(ports.openStore(address)),
+      fs: {
+        ...ports.fs,
+        openNew: (step, ...args) => {
+          if (step === 'stage') staged += 1;
+          return ports.fs.openNew(step, ...args);
         },
-      }),
-    );
+      },
+    }));
     try {
       await agent.until('it has begun', () => (agent.shown('first') === 'first\n' ? [] : ['not yet']));
       expect(staged).to.equal(1);

@@ -18,6 +18,8 @@ export class Verifier {
   #unverified: Unverified | undefined;
   /** How often there was something to verify. */
   #demands = 0;
+  /** How often a store was heard again. */
+  #timesHeard = 0;
   #trip: Trip | undefined;
   /** Revision that an earlier run followed; 0n: none. */
   #remembered = 0n;
@@ -80,6 +82,7 @@ export class Verifier {
   /** The store is heard again: it is asked anew, whatever tripped before. */
   heardAgain(): void {
     this.#trip = undefined;
+    this.#timesHeard += 1;
   }
 
   /** What was followed up to `revision` must be found again before anything that the store says counts. */
@@ -107,10 +110,11 @@ export class Verifier {
     if (!isHeard && this.#unverified?.isListed === false) return this.#trip;
     while (this.#unverified !== undefined && this.#trip === undefined) {
       const followed = this.#unverified;
-      const number = this.#demands;
+      const { demands } = this;
+      const timesHeard = this.#timesHeard;
       const verdict = await checkHistory(this.#store, followed, this.#taken(), signal);
       // Another connection since then: who answered is not known.
-      if (number !== this.#demands) continue;
+      if (demands !== this.#demands || timesHeard !== this.#timesHeard) continue;
       if (typeof verdict !== 'string') {
         this.#trip = verdict;
         break;

@@ -63,7 +63,7 @@ async function publishInTurn(served: ServedDirectory, ...trees: readonly Nodes[]
 /** The port of a served directory that calls `look` after each call, while a directory is watched. */
 function watchedFs(look: (root: string, call: string) => void): {
   readonly port: FsPort;
-  watch(root: string | undefined): void;
+  readonly watch: (root: string | undefined) => void;
 } {
   let root: string | undefined;
   const watched = Object.entries(unflushedFs).map(

@@ -129,6 +129,16 @@ describe('a store that may be another one', () => {
     expect([verifier.isTainted, tainted]).to.deep.equal([true, 1]);
   });
 
+  it('is asked again when one is heard before another has answered', async () => {
+    store.past = UNTOUCHED;
+    verifier.demand(9n, false);
+    const verdict = guard();
+    store.past = RIGHT;
+    verifier.heardAgain();
+    expect(await verdict).to.equal(undefined);
+    expect([verifier.isDone, verifier.isTainted]).to.deep.equal([true, false]);
+  });
+
   it('is asked after the first listing of a start as well, be it known before', async () => {
     verifier = new Verifier(store.port, () => (tainted += 1));
     const anchor = new Newest();
