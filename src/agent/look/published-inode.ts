@@ -1,8 +1,10 @@
-/** Whether an inode is in the published tree. */
+/** Whether an inode is in the published tree, or in both. */
 
 import type { Path } from '../../reconcile/entry.ts';
+import { otherTree, type TreeName } from '../disk/layout.ts';
 import type { LedgerState } from '../state/ledger-state.ts';
 import type { Look } from './look.ts';
+import type { FileStat } from '../base/ports.ts';
 import type { ScannerOptions } from './scan-reader.ts';
 import type { Slot } from '../disk/slot.ts';
 import { statInTree } from '../disk/tree-stat.ts';
@@ -35,4 +37,14 @@ export function isPublished(
   for (const [other, slot] of state.slots.entries())
     if (isIt(slot) && !look.edits.has(other) && isThere(other)) return true;
   return false;
+}
+
+/** Whether the other one of the two trees has this very inode at a path. */
+export function isInOtherTree(
+  { fs, layout }: Options,
+  tree: TreeName,
+  path: Path,
+  { ino }: FileStat,
+): boolean {
+  return statInTree(fs, 'look at other tree', layout, otherTree(tree), path)?.ino === ino;
 }

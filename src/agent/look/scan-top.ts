@@ -358,9 +358,15 @@ export class TopScanner {
    * it leads to takes its place. Until then it is not removed.
    */
   keepLinked(state: LedgerState, path: Path, slot: Slot, look: Look): void {
-    const moved = linkedPath(state, path, slot, this.#pathNow(state));
+    const moved = linkedPath(state, path, slot, this.pathNow(state));
     if (moved === undefined || this.#isAtTop(moved)) return;
     for (const other of state.slots.below(moved)) look.busy.add(other);
+  }
+
+  /** The same for what stands at a path of a tree and has not settled there. */
+  keepLinkedAt(state: LedgerState, path: Path, at: ByteString, stat: FileStat | undefined, look: Look): void {
+    const slot = stat?.type === 'symlink' ? this.#reader.read(path, at, stat, look) : undefined;
+    if (slot !== undefined) this.keepLinked(state, path, slot, look);
   }
 
   /**
@@ -368,7 +374,7 @@ export class TopScanner {
    * is in the tree, what the link led to is not found there any more.
    */
   #overtakenTop(state: LedgerState, path: Path, slot: Slot): Path | undefined {
-    const top = linkedPath(state, path, slot, this.#pathNow(state));
+    const top = linkedPath(state, path, slot, this.pathNow(state));
     return top === undefined || !this.#isAtTop(top) || this.#isInPlace(state, top) ? undefined : top;
   }
 
@@ -412,7 +418,8 @@ export class TopScanner {
     return named !== undefined && this.memory.pathNow(named, state.slots) === path;
   }
 
-  #pathNow({ slots }: LedgerState): PathNow {
+  /** Where the view has by now what a link with a name of the top in its text led to when it was made. */
+  pathNow({ slots }: LedgerState): PathNow {
     return (name) => this.memory.pathNow(name, slots);
   }
 
@@ -424,7 +431,7 @@ export class TopScanner {
     if (stat.type === 'file') this.#replaced.noteArrived('top', path, stat);
     if (stat.type === 'symlink') {
       const read = this.#reader.read(path, at, stat, look);
-      const pathNow = this.#pathNow(state);
+      const pathNow = this.pathNow(state);
       if (read !== undefined && spentLink(state, path, read, pathNow)) return true;
       const named = read === undefined ? undefined : ownLink(state, path, read);
       if (named !== undefined && this.memory.isFollowed(path, stat.ino, slot)) return true;
