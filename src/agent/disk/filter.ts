@@ -7,7 +7,7 @@ import { ConfigError } from '../base/error.ts';
 import { isOwnName } from './layout.ts';
 
 /** What editors leave beside the files they edit (design 3.1). */
-export const EDITOR_DROPPINGS = ['*.swp', '*.swx', '4913', '*~', '.#*'] as const;
+export const EDITOR_DROPPINGS = ['*.swp', '*.swx', '*.swpx', '4913', '*~', '.#*'] as const;
 
 /** Top-level names of the volume's root that belong to JuiceFS or to conflict copies; no view shows them. */
 const RESERVED_IN_ROOT: ReadonlySet<string> = new Set(['.trash', '.conflicts']);

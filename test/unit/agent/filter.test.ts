@@ -10,7 +10,19 @@ const CASES: readonly {
 }[] = [
   {
     patterns: [],
-    out: ['f.swp', 'd/.f.swp', 'd/f.swx', '4913', 'd/4913', 'f~', 'd/f~', '.#f', 'd/.#f', '.d.swp/f'],
+    out: [
+      'f.swp',
+      'd/.f.swp',
+      'd/f.swx',
+      'd/.f.swpx',
+      '4913',
+      'd/4913',
+      'f~',
+      'd/f~',
+      '.#f',
+      'd/.#f',
+      '.d.swp/f',
+    ],
     stays: ['f', 'd/f', 'swp', '49130', '~f', '#f', '.f', 'f.swp.conf', 'd~e'],
   },
   {
