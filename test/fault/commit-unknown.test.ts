@@ -23,7 +23,7 @@ describe('a transaction whose answer is lost', () => {
     direct = openStore(server.endpoint);
   });
   beforeEach(() => {
-    store = openStore(proxy.endpoint, { connectMs: 500, callMs: 500 });
+    store = openStore(proxy.endpoint);
   });
   afterEach(async () => {
     await store.close();
@@ -36,6 +36,13 @@ describe('a transaction whose answer is lost', () => {
     await server?.stop();
   });
 
+  /** Its transactions are given up soon, its reads and connections as late as those of any other. */
+  const hasty = async (): Promise<EtcdStore> => {
+    await store.close();
+    store = openStore(proxy.endpoint, { callMs: 500 });
+    await store.get(['something']);
+    return store;
+  };
   const create = (key: string): StoreTransaction => ({
     compares: [{ key, modRevision: 0n }],
     ops: [{ type: 'put', key, value: new Uint8Array([1]) }],
@@ -61,7 +68,7 @@ describe('a transaction whose answer is lost', () => {
   });
 
   it('because its time was up is sent again, too', async () => {
-    await store.status();
+    await hasty();
     proxy.swallowReplies();
     const accepted = proxy.accepted;
     const committing = store.commit(create('deadline'));
@@ -73,7 +80,7 @@ describe('a transaction whose answer is lost', () => {
   });
 
   it('and that was not carried out passes when it is sent again', async () => {
-    await store.status();
+    await hasty();
     proxy.blackhole();
     const committing = store.commit(create('never arrived'));
     const accepted = proxy.accepted;
@@ -96,6 +103,8 @@ describe('a transaction whose answer is lost', () => {
   });
 
   it('is no matter for one that was never sent: it was without effect', async () => {
+    await store.close();
+    store = openStore(proxy.endpoint, { connectMs: 500 });
     proxy.blackhole();
     const error = await store.commit(create('unsent')).catch((reason: unknown) => reason);
     expect(error).to.have.property('code', 'ERR_UNAVAILABLE');

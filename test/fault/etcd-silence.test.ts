@@ -14,8 +14,6 @@ const RANGES = [{ start: 'A', end: 'B' }];
 const QUICK: Partial<EtcdOptions> = {
   keepaliveMs: 1_000,
   keepaliveTimeoutMs: 500,
-  connectMs: 500,
-  callMs: 1_000,
 };
 
 describe('a silent etcd', () => {

@@ -84,7 +84,9 @@ describe('a file that a mount holds open while an agent takes its name', functio
     await until('a copy is there', () => copies('replaced').length > 0);
     expect(copies('replaced')).to.deep.equal(['late, by the mount\n']);
     expect(shown('replaced')).to.equal('by the agent\n');
-    expect(agent.stderr).to.match(/conflict path=conf\/replaced reason="?written by a mount/);
+    await until('the agent says why', () =>
+      /conflict path=conf\/replaced reason="?written by a mount/.test(agent.stderr),
+    );
   });
 
   it('has it when the file was removed', async () => {

@@ -15,6 +15,9 @@ import { until } from '../support/until.ts';
 
 const KEY_FILE = fileURLToPath(new URL('../fixtures/encrypted.key.pem', import.meta.url));
 
+/** Long enough for a busy agent to miss them meanwhile. */
+const UPLOAD_DELAY = '10s';
+
 describe('a mount with --writeback', function () {
   this.timeout(120_000);
   const servers: EtcdServer[] = [];
@@ -38,7 +41,7 @@ describe('a mount with --writeback', function () {
     const bucket = `${data.endpoint.host}:${data.endpoint.port}`;
     const options = ['--block-size', '256', '--compress', 'lz4', '--encrypt-rsa-key', KEY_FILE];
     await juicefs.format(url, 'late', bucket, options);
-    mount = await juicefs.mount(url, ['--writeback', '--upload-delay', '3s']);
+    mount = await juicefs.mount(url, ['--writeback', '--upload-delay', UPLOAD_DELAY]);
     const file = ['--rsa-passphrase-file', join(folder, 'passphrase')];
     agent = new Agent(url, dir, ['--min-interval', '20ms', '--hold-max', '500ms', ...file]);
     await agent.until('it is ready', ({ ready }) => ready, 60_000);
