@@ -59,10 +59,12 @@ export class Connector {
   async follow(signal: AbortSignal): Promise<void> {
     const { options, ports, onChange } = this.#o;
     const store = ports.openStore(options.address);
-    const connection = await this.#list(store, signal);
+    const { remote } = await this.#list(store, signal);
+    // It went after it was opened. Who follows it waits for it; who does not ends as one who comes later does.
+    if (options.once && remote.gone !== undefined)
+      throw new VolumeError(`The volume is gone: ${remote.gone}.`);
     this.#storeError = undefined;
     onChange();
-    const { remote } = connection;
     await (options.once ? remote.listWhenTainted(signal) : remote.follow(signal));
   }
 

@@ -1,6 +1,7 @@
 /** What the simulation has found, each as a case of its own: two writers, told step by step, in virtual time. */
 
 import { expect } from 'chai';
+import { UnavailableError } from '../../src/agent/base/error.ts';
 import { fsError } from '../support/fs-error.ts';
 import { RecordedSite } from './history.ts';
 import type { Pod } from './pod.ts';
@@ -497,28 +498,105 @@ describe('what the simulation has found', () => {
     expect(stage.mount.list('d/in')).to.deep.equal(['stays']);
   });
 
-  it('an init container that listed a backup right before the right store came back lists that one', async () => {
-    const { pod } = stage.addPod();
-    stage.mount.mkdir('d');
-    write(stage.remote, 'd/file');
+  for (const isWritten of [true, false]) {
+    const kind = isWritten ? 'a backup that was written' : 'a backup';
+    it(`an init container that listed ${kind} right before the right store came back lists that one`, async () => {
+      const { pod } = stage.addPod();
+      stage.mount.mkdir('d');
+      write(stage.remote, 'd/file');
+      pod.start();
+      await stage.pass(3_000);
+      const backup = stage.etcd.save();
+      write(stage.remote, 'd/file');
+      await stage.pass(3_000);
+      pod.agent?.kill();
+      stage.replaceStore(backup);
+      for (let n = 0; isWritten && n < 20; n += 1) stage.stranger(n);
+      const listings = (): number => stage.trace.lines.filter((line) => line.includes('info listed')).length;
+      const before = listings();
+      pod.start(Infinity, { once: true, allowStale: true, timeoutMs: 5_000 });
+      for (let step = 0; step < 5_000 && listings() === before; step += 1) await stage.pass(0.05);
+      stage.bringStoreBack();
+      await stage.pass(6_000);
+      expect(stage.trace.lines.findLast((line) => line.includes('ended with'))).to.include(
+        `ended with 0: published revision ${stage.etcd.revision}`,
+      );
+      pod.start();
+      await expectAgreement(stage);
+    });
+  }
+
+  it('what a backup told right before it went is not shown while no store is there', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('e');
     pod.start();
     await stage.pass(3_000);
     const backup = stage.etcd.save();
-    write(stage.remote, 'd/file');
+    write(stage.remote, 'e/file');
     await stage.pass(3_000);
-    pod.agent?.kill();
     stage.replaceStore(backup);
     for (let n = 0; n < 20; n += 1) stage.stranger(n);
-    const listings = (): number => stage.trace.lines.filter((line) => line.includes('info listed')).length;
-    const before = listings();
-    pod.start(Infinity, { once: true, allowStale: true, timeoutMs: 5_000 });
-    for (let step = 0; step < 5_000 && listings() === before; step += 1) await stage.pass(0.05);
+    // Its watch tells all, and it does not answer what it is asked.
+    const { etcd } = stage;
+    const get = etcd.get.bind(etcd);
+    etcd.get = (...args) => {
+      if (stage.isForeign) throw new UnavailableError('the answer was lost');
+      return get(...args);
+    };
+    await stage.pass(3_000);
+    stage.weather.isDown = true;
+    pod.agent?.cutWatch();
+    await stage.pass(3_000);
+    expect(local.list('e')).to.deep.equal(['file']);
     stage.bringStoreBack();
-    await stage.pass(6_000);
-    expect(stage.trace.lines.findLast((line) => line.includes('ended with'))).to.include(
-      'ended with 0: published revision',
-    );
+    stage.weather.isDown = false;
+    await expectAgreement(stage);
+    expect(local.list('e')).to.deep.equal(['file']);
+  });
+
+  it('an init container ends when the volume goes between opening and listing it', async () => {
+    const { pod } = stage.addPod();
+    stage.mount.mkdir('d');
     pod.start();
+    await stage.pass(3_000);
+    pod.agent?.kill();
+    const { etcd } = stage;
+    const get = etcd.get.bind(etcd);
+    // The last that is read to open it.
+    etcd.get = (key, revision) => {
+      if (key.endsWith('juicefs_uuid')) stage.scheduler.after(0, () => stage.replaceStore(undefined));
+      return get(key, revision);
+    };
+    pod.start(Infinity, { once: true, allowStale: true, timeoutMs: 5_000 });
+    await stage.pass(1_000);
+    expect(stage.trace.lines.at(-1)).to.match(/ended: .*The volume is gone/);
+  });
+
+  it('a push that was under way does not claim numbers of another store', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.latencyMs = 400;
+    // The counter has been read, and who claims next is not the first.
+    const { etcd } = stage;
+    const claimed: string[] = [];
+    etcd.listen(({ by, events }) => {
+      if (stage.isForeign) claimed.push(`${by}: ${events.length}`);
+    });
+    const get = etcd.get.bind(etcd);
+    etcd.get = (key, revision) => {
+      const kv = get(key, revision);
+      if (key.endsWith('CnextInode')) stage.scheduler.after(0, () => stage.replaceStore(stage.otherVolume));
+      return kv;
+    };
+    write(local, 'd/new');
+    await stage.pass(10_000);
+    expect(stage.isForeign).to.equal(true);
+    expect(claimed).to.deep.equal([]);
+    etcd.get = get;
+    stage.bringStoreBack();
+    stage.weather.latencyMs = 1;
     await expectAgreement(stage);
   });
 

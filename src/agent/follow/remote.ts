@@ -192,7 +192,7 @@ export class Remote {
     this.#identity.note(setting?.value);
     if (this.gone !== undefined) return;
     this.#isListed = true;
-    this.#verifier.listed(newest, this.#head);
+    this.#verifier.listed(newest, revision, this.#head);
     this.#index = index;
     this.#view = this.#newView();
     this.#holds = new HoldTracker(index, (dentry) => this.#inView(dentry));
@@ -406,7 +406,7 @@ export class Remote {
   async advance(
     signal?: AbortSignal,
   ): Promise<{ readonly changed: ReadonlySet<Path> } | { readonly waitMs: number }> {
-    if (!this.#isListed || this.#verifier.isTainted) return { waitMs: Infinity };
+    if (!this.#isListed || this.#verifier.isDoubtful) return { waitMs: Infinity };
     const nowMs = this.#o.clock.monotonicMs();
     const revived = this.#shown.revive(this.#taken, nowMs);
     if (revived.length > 0) this.#touchedAgain(revived);

@@ -5,8 +5,12 @@ import type { Trip } from '../../reconcile/safety.ts';
 import { checkHistory, Newest, type Anchor, type Followed } from './history.ts';
 import type { EtcdStore } from '../base/ports.ts';
 
-/** `isListed`: all was listed since, not only heard from a watch. */
-type Unverified = Followed & { readonly isListed: boolean };
+type Unverified = Followed & {
+  /** All was listed since, not only heard from a watch. */
+  readonly isListed: boolean;
+  /** What was listed is of an older revision than what was followed: of a backup, or of another store. */
+  readonly isOld?: boolean;
+};
 
 /** Keeps the newest key that was taken in, and asks for it again after each start, listing and reconnect. */
 export class Verifier {
@@ -47,9 +51,14 @@ export class Verifier {
     return this.#unverified === undefined && !this.#isTainted;
   }
 
-  /** Whether what was taken in may be of another history than the store's: it counts no more until all is listed again. */
-  get isTainted(): boolean {
-    return this.#isTainted;
+  /**
+   * Whether what was taken in may be of another history than the store's: nobody has asked since, or it counts no more until all
+   * is listed again.
+   */
+  get isDoubtful(): boolean {
+    if (this.#isTainted) return true;
+    const followed = this.#unverified;
+    return followed !== undefined && this.#taken().some((one) => !isSame(one, followed.anchor));
   }
 
   /** The newest key that was taken in. */
@@ -68,11 +77,16 @@ export class Verifier {
     this.#unverified = { ...followed, isListed: true };
   }
 
-  /** All was listed anew: `newest` is of it, and `before` is the revision that this run followed until then (0n: none). */
-  listed(newest: Newest, before: bigint): void {
+  /**
+   * All was listed anew, at a revision: `newest` is of it, and `before` is the revision that this run followed until then (0n:
+   * none).
+   */
+  listed(newest: Newest, revision: bigint, before: bigint): void {
     // Also what was verified since the start: another store may have been listed.
-    const revision = before > 0n ? before : this.#remembered;
-    if (revision > 0n) this.demand(revision, true);
+    const followed = before > 0n ? before : this.#remembered;
+    if (followed > 0n) this.demand(followed, true);
+    if (this.#unverified !== undefined)
+      this.#unverified = { ...this.#unverified, isOld: revision < this.#unverified.revision };
     this.#trip = undefined;
     this.#isTainted = false;
     this.#unproven = [];
@@ -96,9 +110,7 @@ export class Verifier {
   /** What comes next may come from another store than what was taken in until now. */
   #setAside(): void {
     const { anchor } = this;
-    const last = this.#unproven.at(-1);
-    const isKnown = last?.modRevision === anchor?.modRevision && last?.hash === anchor?.hash;
-    if (anchor !== undefined && !isKnown) this.#unproven.push(anchor);
+    if (anchor !== undefined && !isSame(anchor, this.#unproven.at(-1))) this.#unproven.push(anchor);
   }
 
   /**
@@ -121,7 +133,8 @@ export class Verifier {
       }
       this.#unverified = undefined;
       this.#unproven = [];
-      this.#settle(verdict, followed);
+      // A store that has gone on from there has that history as well, and would have told of what came after it.
+      this.#settle(followed.isOld === true ? 'mixed' : verdict, followed);
     }
     return this.#trip;
   }
@@ -138,4 +151,8 @@ export class Verifier {
     this.#isTainted = true;
     this.#onTainted(followed);
   }
+}
+
+function isSame(one: Anchor, other: Anchor | undefined): boolean {
+  return one.modRevision === other?.modRevision && one.hash === other.hash;
 }

@@ -61,6 +61,7 @@ export class StoreGuards {
       this.#judge(trip);
       return false;
     }
+    if (!remote.isVerified) return true;
     const { anchor } = remote;
     const known = ledger.state.anchor;
     if (anchor !== undefined && anchor.modRevision !== known?.modRevision)

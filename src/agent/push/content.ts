@@ -7,7 +7,7 @@ import { CHUNK_SIZE, type SliceRecord } from '../../codec/slice.ts';
 import type { FileEntry } from '../../reconcile/entry.ts';
 import type { ChunkContent, Content } from '../../reconcile/operations.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
-import type { IdPool } from '../volume/id-pool.ts';
+import type { ClaimOptions, IdPool } from '../volume/id-pool.ts';
 import type { BlockWriter } from '../base/ports.ts';
 import type { Volume } from '../volume/volume.ts';
 
@@ -32,7 +32,8 @@ export interface StoreContentOptions {
   /** Store only what comes after the contents of `change.old`, if the new ones begin with them. */
   readonly mayAppend: boolean;
   readonly read: ReadContent;
-  readonly signal: AbortSignal | undefined;
+  /** How slice ids are asked for. */
+  readonly claim: ClaimOptions;
   /** Called before the first block is stored; its keys grow as blocks are. */
   readonly onStart: (content: StoredContent) => void;
   /** Called before any block of these slices is stored. */
@@ -158,7 +159,7 @@ class Cutter {
     if (this.#ids.length === 0) {
       const left = Number((this.#size - offset + BigInt(this.unit) - 1n) / BigInt(this.unit));
       const count = this.#isOneBlock ? Math.min(left, IDS_AT_ONCE) : 1;
-      this.#ids = await this.#o.slices.take(count, this.#o.signal);
+      this.#ids = await this.#o.slices.take(count, this.#o.claim);
       if (!this.#o.inline) this.#o.onSlices([...this.#ids]);
     }
     return this.#ids.splice(0, 1);

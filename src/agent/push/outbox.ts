@@ -25,7 +25,7 @@ import { pushCopies, readPart } from './push-copies.ts';
 import { removeDebris } from './push-debris.ts';
 import { PushPace } from './push-pace.ts';
 import { Refusals } from './refusals.ts';
-import type { IsSameStore } from './same-store.ts';
+import type { IsSameStore } from '../base/same-store.ts';
 import type { Remote } from '../follow/remote.ts';
 import type { Volume } from '../volume/volume.ts';
 

@@ -87,7 +87,7 @@ export class Preparation {
     const parents = (change: PushChange): number =>
       change.makeParents === undefined ? 0 : change.path.split('/').length - 1;
     const needed = fresh.reduce((n, change) => n + (needsInode(change) ? 1 : 0) + parents(change), 0);
-    const inos = await this.#pools.inodes.take(needed, this.#options.signal);
+    const inos = await this.#pools.inodes.take(needed, this.#options);
     for (const change of fresh) {
       const ino = needsInode(change) ? inos.shift() : undefined;
       const parentInos = inos.splice(0, parents(change));
@@ -100,7 +100,7 @@ export class Preparation {
     const { signal } = this.#options;
     const changed = new Set<PushChange>();
     // Most files take one slice; those that take more ask for them.
-    await this.#pools.slices.reserve(changes.filter(needsContent).length, signal);
+    await this.#pools.slices.reserve(changes.filter(needsContent).length, this.#options);
     if (!this.#inline && changes.some(needsContent)) await this.#readFence();
     const writer = this.#volume.data.writer(signal);
     try {
@@ -113,7 +113,7 @@ export class Preparation {
           inline: this.#inline,
           mayAppend: mayAppend(change, this.#options.live?.index),
           read: this.#options.read,
-          signal,
+          claim: this.#options,
           // Known before the first block is stored, so that a failure half way leaves nothing behind.
           onStart: (started) => this.#noteContent(change, started),
           onSlices: (ids) => this.claim({ kind: 'slices', ids }),

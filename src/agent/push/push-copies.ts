@@ -8,7 +8,7 @@ import type { Parked } from '../state/parked.ts';
 import type { FsPort } from '../base/ports.ts';
 import type { Claim, Pusher } from './push.ts';
 import type { Remote } from '../follow/remote.ts';
-import type { IsSameStore } from './same-store.ts';
+import type { IsSameStore } from '../base/same-store.ts';
 
 interface CopiesContext {
   readonly fs: FsPort;

@@ -8,7 +8,7 @@ import { decodeSlices } from '../../codec/slice.ts';
 import { decodeDelayedSlices } from '../../codec/delayed-slices.ts';
 import type { Claim } from './push-outcome.ts';
 import { removeHold, type HoldContext } from './push-hold.ts';
-import { assertSameStore, type IsSameStore } from './same-store.ts';
+import { assertSameStore, type IsSameStore } from '../base/same-store.ts';
 import { withSignal } from '../base/signal.ts';
 
 /** The claims of pushes that may have left something. */

@@ -5,7 +5,7 @@ import type { Entry } from '../../reconcile/entry.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
 import type { ReadContent } from './content.ts';
 import type { LiveIndex } from './push-view.ts';
-import type { IsSameStore } from './same-store.ts';
+import type { IsSameStore } from '../base/same-store.ts';
 
 export interface PushOptions {
   /** The directory that paths start from; the volume's root if not given. */

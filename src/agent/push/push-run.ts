@@ -25,7 +25,7 @@ import type { ChangeOutcome, PushOptions, PushOutcome } from './push-outcome.ts'
 import { committedAfterAll } from './push-readback.ts';
 import { lostOnAccounts } from './push-verdict.ts';
 import { PushView } from './push-view.ts';
-import { assertSameStore } from './same-store.ts';
+import { assertSameStore } from '../base/same-store.ts';
 import { settingOf, type Volume } from '../volume/volume.ts';
 
 /** Groups that are planned for one transaction as they are; more would not fit. */
@@ -181,7 +181,7 @@ export class PushRun {
 
   async #build(fresh: ReadyPlan['fresh'], nowNs: bigint): Promise<Hold | 'lost'> {
     const { signal } = this.#options;
-    const [ino] = await this.#shared.inodes.take(1, signal);
+    const [ino] = await this.#shared.inodes.take(1, this.#options);
     if (ino === undefined) throw new RangeError('no inode was claimed');
     const tree = detachedTree(fresh, ino, nowNs);
     this.#preparation.claim({ kind: 'hold', ino });

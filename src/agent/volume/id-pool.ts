@@ -3,10 +3,17 @@
 import { decodeCounter, encodeCounter } from '../../codec/counter.ts';
 import type { ByteString } from '../../codec/kv.ts';
 import type { EtcdStore } from '../base/ports.ts';
+import { assertSameStore, type IsSameStore } from '../base/same-store.ts';
 import { withSignal } from '../base/signal.ts';
 
 /** Enough for a usual push in one transaction; what is left at the end are gaps, which every client leaves. */
 const BATCH = 32;
+
+export interface ClaimOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Whether the store is still known to be the same: another one is not asked for numbers. */
+  readonly isSameStore?: IsSameStore | undefined;
+}
 
 export class IdPool {
   readonly #store: EtcdStore;
@@ -22,16 +29,16 @@ export class IdPool {
   }
 
   /** Sees to it that the next `n` numbers are taken without asking the store. */
-  async reserve(n: number, signal?: AbortSignal): Promise<void> {
+  async reserve(n: number, options: ClaimOptions = {}): Promise<void> {
     const missing = n - this.#free.length;
-    if (missing > BATCH) this.#free.push(...(await this.#claim(missing, signal)));
+    if (missing > BATCH) this.#free.push(...(await this.#claim(missing, options)));
   }
 
   /** `n` numbers, ascending where they were claimed together. */
-  async take(n: number, signal?: AbortSignal): Promise<bigint[]> {
+  async take(n: number, options: ClaimOptions = {}): Promise<bigint[]> {
     // Again after each claim: somebody else may have taken from the pool meanwhile.
     for (let missing = n - this.#free.length; missing > 0; missing = n - this.#free.length) {
-      this.#free.push(...(await this.#claim(Math.max(missing, BATCH), signal)));
+      this.#free.push(...(await this.#claim(Math.max(missing, BATCH), options)));
     }
     return this.#free.splice(0, n);
   }
@@ -46,11 +53,15 @@ export class IdPool {
     this.#free.unshift(...ids);
   }
 
-  /** Adds to the counter (layout 8.2). A claim whose outcome is unknown costs a gap at worst. */
-  async #claim(n: number, signal: AbortSignal | undefined): Promise<bigint[]> {
+  /**
+   * Adds to the counter (layout 8.2). A claim whose outcome is unknown costs a gap at worst. Throws UnavailableError when the store
+   * may have become another one.
+   */
+  async #claim(n: number, { signal, isSameStore }: ClaimOptions): Promise<bigint[]> {
     const { kvs } = await this.#store.get([this.#key], withSignal(signal));
     let counter = kvs[0];
     for (;;) {
+      assertSameStore(isSameStore);
       const stored = counter === undefined ? 0n : decodeCounter(counter.value);
       const start = stored < this.#first ? this.#first : stored;
       const result = await this.#store.commit(

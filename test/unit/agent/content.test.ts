@@ -85,7 +85,7 @@ async function store(
       take: async (n) => Array.from({ length: n }, () => next++),
       giveBack: (ids) => void givenBack.push(...ids),
     },
-    ...{ inline, mayAppend, signal: undefined },
+    ...{ inline, mayAppend, claim: {} },
     read: async (_change, offset, length) => source.read(Number(offset), length),
     onStart: () => {},
     onSlices: (ids) => void claimed.push(...ids),

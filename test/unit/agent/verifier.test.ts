@@ -72,7 +72,7 @@ describe('a store that may be another one', () => {
     store = new Store(RIGHT);
     tainted = 0;
     verifier = new Verifier(store.port, () => (tainted += 1));
-    verifier.listed(store.listing(), 0n);
+    verifier.listed(store.listing(), 20n, 0n);
     expect(await verifier.verify(true)).to.equal(undefined);
   });
 
@@ -83,7 +83,7 @@ describe('a store that may be another one', () => {
   it('is the same when it has what was taken in', async () => {
     verifier.demand(9n, false);
     expect(await guard()).to.equal(undefined);
-    expect([verifier.isDone, verifier.isTainted, tainted]).to.deep.equal([true, false, 0]);
+    expect([verifier.isDone, verifier.isDoubtful, tainted]).to.deep.equal([true, false, 0]);
   });
 
   it('has another history when it has not', async () => {
@@ -97,7 +97,7 @@ describe('a store that may be another one', () => {
     store.past = COMPACTED;
     verifier.demand(9n, false);
     expect(await guard()).to.equal(undefined);
-    expect([verifier.isTainted, tainted], 'all is compared').to.deep.equal([true, 1]);
+    expect([verifier.isDoubtful, tainted], 'all is compared').to.deep.equal([true, 1]);
   });
 
   it('is another one when a key went back, whatever was compacted', async () => {
@@ -108,25 +108,25 @@ describe('a store that may be another one', () => {
 
   it('that was listed is listed again when the one that is asked for the history is another one', async () => {
     store.past = RESTORED;
-    verifier.listed(store.listing(), 9n);
+    verifier.listed(store.listing(), 20n, 9n);
     store.past = RIGHT;
     expect(await guard()).to.equal(undefined);
-    expect([verifier.isDone, verifier.isTainted, tainted]).to.deep.equal([false, true, 1]);
-    verifier.listed(store.listing(), 9n);
+    expect([verifier.isDone, verifier.isDoubtful, tainted]).to.deep.equal([false, true, 1]);
+    verifier.listed(store.listing(), 20n, 9n);
     expect(await guard()).to.equal(undefined);
     expect([verifier.isDone, tainted]).to.deep.equal([true, 1]);
   });
 
   it('that was listed and tripped is listed again although the right one has told of news since', async () => {
     store.past = RESTORED;
-    verifier.listed(store.listing(), 9n);
+    verifier.listed(store.listing(), 20n, 9n);
     expect(await guard()).to.equal('history');
     store.past = { values: { ...RIGHT.values, 15: 'c' } };
     verifier.demand(9n, false);
     verifier.heardAgain();
     verifier.note(store.kv(15));
     expect(await guard()).to.equal(undefined);
-    expect([verifier.isTainted, tainted]).to.deep.equal([true, 1]);
+    expect([verifier.isDoubtful, tainted]).to.deep.equal([true, 1]);
   });
 
   it('is asked again when one is heard before another has answered', async () => {
@@ -136,7 +136,7 @@ describe('a store that may be another one', () => {
     store.past = RIGHT;
     verifier.heardAgain();
     expect(await verdict).to.equal(undefined);
-    expect([verifier.isDone, verifier.isTainted]).to.deep.equal([true, false]);
+    expect([verifier.isDone, verifier.isDoubtful]).to.deep.equal([true, false]);
   });
 
   it('is asked after the first listing of a start as well, be it known before', async () => {
@@ -146,8 +146,28 @@ describe('a store that may be another one', () => {
     verifier.remember({ anchor: anchor.anchor, revision: 9n });
     expect(await guard()).to.equal(undefined);
     store.past = RESTORED;
-    verifier.listed(store.listing(), 0n);
+    verifier.listed(store.listing(), 20n, 0n);
     expect(await guard()).to.equal('history');
+  });
+
+  it('that was listed is listed again when it is older than what was followed, be its history the same', async () => {
+    const backup = new Newest();
+    backup.note(store.kv(5));
+    verifier.listed(backup, 5n, 9n);
+    expect(await guard()).to.equal(undefined);
+    expect([verifier.isDoubtful, tainted]).to.deep.equal([true, 1]);
+  });
+
+  it('has told of something, and is gone before anybody has asked it: nothing of that counts', async () => {
+    verifier.demand(9n, false);
+    store.past = RESTORED;
+    verifier.note(store.kv(12));
+    verifier.demand(12n, false);
+    expect(await verifier.verify(false)).to.equal(undefined);
+    expect([verifier.isDone, verifier.isDoubtful]).to.deep.equal([false, true]);
+    store.past = RIGHT;
+    expect(await guard()).to.equal(undefined);
+    expect([verifier.isDoubtful, tainted]).to.deep.equal([true, 1]);
   });
 
   it('is not asked while nothing was heard since a watch was lost', async () => {
@@ -155,5 +175,6 @@ describe('a store that may be another one', () => {
     store.past = RESTORED;
     expect(await verifier.verify(false)).to.equal(undefined);
     expect(verifier.isDone, 'and nothing is pushed into it').to.equal(false);
+    expect(verifier.isDoubtful, 'and what was there before goes on').to.equal(false);
   });
 });

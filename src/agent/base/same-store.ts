@@ -1,6 +1,6 @@
 /** A backup may answer in the place of the right store for a while: what it said is not used in the other one. */
 
-import { UnavailableError } from '../base/error.ts';
+import { UnavailableError } from './error.ts';
 
 /** Whether the store is still known to be the one that a push began with. Of one that nobody follows it is not asked. */
 export type IsSameStore = () => boolean;
