@@ -600,6 +600,25 @@ describe('what the simulation has found', () => {
     await expectAgreement(stage);
   });
 
+  it('the data of a file that was removed here stay in a backup that still has the file', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    write(stage.remote, 'd/file');
+    pod.start();
+    await stage.pass(3_000);
+    const backup = stage.etcd.save();
+    const { etcd } = stage;
+    const written: string[] = [];
+    etcd.listen(({ by, revision }) => {
+      if (stage.isForeign) written.push(`${by}: ${revision}`);
+      else if (by === pod.name) stage.scheduler.after(0, () => stage.replaceStore(backup));
+    });
+    local.unlink('d/file');
+    await stage.pass(10_000);
+    expect(stage.isForeign).to.equal(true);
+    expect(written).to.deep.equal([]);
+  });
+
   for (const delayMs of [50, 100, 200, 300, 400, 600, 800])
     it(`numbers that another store gave to a push under way are not used when the right one is back: after ${delayMs} ms`, async () => {
       const { pod, local } = stage.addPod();

@@ -396,7 +396,7 @@ export class PushRun {
   async #deleteData(): Promise<void> {
     for (const file of this.#deleted) {
       try {
-        await deleteFileData(this.#store, this.#volume, file, this.#options.signal);
+        await deleteFileData(this.#store, this.#volume, file, this.#options);
       } catch (error) {
         if (this.#options.signal?.aborted === true) return;
         if (!(error instanceof AgentError || error instanceof DecodeError)) throw error;

@@ -88,7 +88,7 @@ async function finish(
 ): Promise<void> {
   for (const { key, value } of repairs.flatMap(({ edits }) => edits)) {
     if (value === undefined || value === 'same') continue;
-    if (key.kind === 'deletedFile') await deleteFileData(store, volume, key, signal);
+    if (key.kind === 'deletedFile') await deleteFileData(store, volume, key, { signal });
     if (key.kind === 'sliceRef') await deleteDeadSlice(store, volume, key, signal);
   }
 }

@@ -7,10 +7,17 @@ import { decodeSlices } from '../../codec/slice.ts';
 import { deleteKeys, keysOfSlice } from './blocks.ts';
 import type { EtcdStore } from '../base/ports.ts';
 import type { Volume } from './volume.ts';
+import { assertSameStore, type IsSameStore } from '../base/same-store.ts';
 import { withSignal } from '../base/signal.ts';
 
 /** Room in a transaction for the keys of blocks. */
 const MAX_OPS = 120;
+
+interface DeletionOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Whether the store is still the one in which the file lost its last name. */
+  readonly isSameStore?: IsSameStore | undefined;
+}
 
 interface DroppedSlice {
   readonly id: bigint;
@@ -24,14 +31,17 @@ const TRIES = 5;
 
 /**
  * Drops each chunk with its references, the blocks that nobody refers to any more, and last the key that says that there
- * is something to do. Others may do the same at the same time; what is left over is done by any mount an hour later.
+ * is something to do. Others may do the same at the same time; what is left over is done by any mount an hour later. Nothing is dropped without that key: a backup in the place of the store may still have the file.
+ * Throws `UnavailableError` when the store may have become another one.
  */
 export async function deleteFileData(
   store: EtcdStore,
   volume: Volume,
   file: { readonly ino: bigint; readonly length: bigint },
-  signal?: AbortSignal,
+  options: DeletionOptions = {},
 ): Promise<void> {
+  const { signal, isSameStore } = options;
+  const mark = volume.keyOf({ kind: 'deletedFile', ...file });
   const range = chunkRange(file.ino);
   const chunks: Kv[] = [];
   await store.snapshot(
@@ -39,8 +49,9 @@ export async function deleteFileData(
     (kv) => chunks.push(kv),
     withSignal(signal),
   );
-  for (const chunk of chunks) if (!(await dropChunk(store, volume, chunk, signal))) return;
-  await deleteKeys(store, [volume.keyOf({ kind: 'deletedFile', ...file })], signal);
+  for (const chunk of chunks) if (!(await dropChunk(store, volume, chunk, mark, options))) return;
+  assertSameStore(isSameStore);
+  await deleteKeys(store, [mark], signal);
 }
 
 /** Whether the chunk is gone with everything that it alone referred to. */
@@ -48,22 +59,25 @@ async function dropChunk(
   store: EtcdStore,
   volume: Volume,
   stored: Kv,
-  signal: AbortSignal | undefined,
+  mark: ByteString,
+  { signal, isSameStore }: DeletionOptions,
 ): Promise<boolean> {
   const slices = slicesOf(stored.value);
   const refKeys = slices.map(({ id, size }) => volume.keyOf({ kind: 'sliceRef', id, size }));
   if (refKeys.length > MAX_OPS) return false;
   for (let tries = 0; tries < TRIES; tries += 1) {
-    const { kvs } = await store.get([stored.key, ...refKeys], withSignal(signal));
-    const [chunk, ...refs] = kvs;
+    const { kvs } = await store.get([mark, stored.key, ...refKeys], withSignal(signal));
+    const [deleted, chunk, ...refs] = kvs;
+    assertSameStore(isSameStore);
     // Dropped: by us just now, by an attempt of ours without an answer, or by another client.
     if (chunk === undefined) {
       await deleteUnreferenced(store, volume, slices, refs, signal);
       return true;
     }
+    if (deleted === undefined) return false;
     // A chunk of a file without names changes only by compaction, and then it is another list of slices.
     if (chunk.modRevision !== stored.modRevision) return false;
-    const compares: Compare[] = [{ key: chunk.key, modRevision: chunk.modRevision }];
+    const compares: Compare[] = [deleted, chunk].map(({ key, modRevision }) => ({ key, modRevision }));
     const ops: StoreOp[] = [{ type: 'delete', key: chunk.key }];
     for (const [i, { records }] of slices.entries()) {
       const key = refKeys[i] ?? '';
