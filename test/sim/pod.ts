@@ -67,6 +67,8 @@ export interface World {
   /** How likely it is that a hint about a change never comes; in [0, 1]. */
   readonly lostHints: number;
   readonly fail: Fail;
+  /** Another one each time. */
+  readonly uuid: () => string;
   readonly validators: readonly Validator[];
   /** Before each call of an agent: local programs may come between. */
   readonly between: (pod: Pod) => void;
@@ -104,6 +106,7 @@ export class Pod {
       nowNs,
       monotonicMs: () => scheduler.nowMs,
       random: () => random.next(),
+      uuid: world.uuid,
       breathe: () => this.#sleep(0.1, undefined),
       sleep: (ms, signal) => this.#sleep(ms, signal),
     };

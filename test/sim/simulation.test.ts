@@ -55,8 +55,15 @@ describe('the simulation', function () {
   this.timeout(0);
 
   it('gives the same trace for the same seed', async () => {
-    for (const seed of [2, 3]) {
-      const [one, other] = [await simulate(seed), await simulate(seed)];
+    const runs = [
+      ['calm', 2],
+      ['calm', 3],
+      ['stores', 11],
+      ['machines', 5],
+      ['rough', 100],
+    ] as const;
+    for (const [profile, seed] of runs) {
+      const [one, other] = [await simulate(seed, profile), await simulate(seed, profile)];
       expect(other.digest).to.equal(one.digest);
       expect(other.trace.lines).to.deep.equal(one.trace.lines);
     }

@@ -86,6 +86,8 @@ export class Stage implements World {
   /** A store with another volume of the same name. */
   otherVolume: SavedEtcd | undefined;
   between: (pod: Pod) => void = () => undefined;
+  #uuids = 0;
+  readonly uuid = (): string => `00000000-0000-4000-8000-${`${(this.#uuids += 1)}`.padStart(12, '0')}`;
 
   private constructor(seed: number) {
     this.random = new Random(seed);
@@ -209,6 +211,7 @@ export class Stage implements World {
       sleep: async () => undefined,
       breathe: async () => undefined,
       random: () => 0.5,
+      uuid: this.uuid,
     };
   }
 

@@ -1,5 +1,6 @@
 /** A `Clock` that moves only when told to. */
 
+import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../src/agent/base/ports.ts';
 
 interface Sleeper {
@@ -25,6 +26,9 @@ export class ManualClock implements Clock {
 
   async breathe(): Promise<void> {}
 
+  uuid(): string {
+    return randomUUID();
+  }
   random(): number {
     return this.chance;
   }

@@ -1,5 +1,6 @@
 /** A served directory on a real disk with no volume behind it: the state, the looks and the publishes of one agent. */
 
+import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 
@@ -50,6 +51,9 @@ class SteppedClock implements Clock {
     this.#jumpedMs += ms;
   }
   async breathe(): Promise<void> {}
+  uuid(): string {
+    return randomUUID();
+  }
   random(): number {
     return 0.5;
   }

@@ -1,5 +1,6 @@
 /** The real `Clock`. */
 
+import { randomUUID } from 'node:crypto';
 import { setImmediate as immediate, setTimeout as delay } from 'node:timers/promises';
 import type { Clock } from './ports.ts';
 import { withSignal } from './signal.ts';
@@ -14,4 +15,5 @@ export const systemClock: Clock = {
   },
   breathe: () => immediate(),
   random: Math.random,
+  uuid: () => randomUUID(),
 };

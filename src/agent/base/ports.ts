@@ -247,6 +247,8 @@ export interface Clock {
   breathe(): Promise<void>;
   /** In [0, 1). */
   random(): number;
+  /** A name that nothing else has: a UUID. */
+  uuid(): string;
 }
 
 /** Held until the process ends or `release` is called. */

@@ -1,6 +1,5 @@
 /** Cleans a volume up again and again, as one elected worker among those that run (`gc --watch`). */
 
-import { randomUUID } from 'node:crypto';
 import { hostname } from 'node:os';
 import type { MetaAddress } from '../../codec/url.ts';
 import { backoffMs } from '../base/backoff.ts';
@@ -42,7 +41,7 @@ export async function work(
   signal: AbortSignal,
 ): Promise<void> {
   const { store, clock } = context;
-  const worker = `${hostname()} ${process.pid} ${randomUUID()}`;
+  const worker = `${hostname()} ${process.pid} ${clock.uuid()}`;
   for (let failures = 0; !signal.aborted;) {
     let term: Term | undefined;
     try {

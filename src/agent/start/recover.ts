@@ -1,7 +1,5 @@
 /** Opens the state of a directory and finishes what a crash left behind (watch-and-flip 6). */
 
-import { randomUUID } from 'node:crypto';
-
 import type { ByteString } from '../../codec/kv.ts';
 import { join, type Path } from '../../reconcile/entry.ts';
 import { targetInVolume } from '../../reconcile/target.ts';
@@ -70,10 +68,10 @@ export async function openState(
     proveSameMount(fs, layout);
     const ledger = Ledger.open(fs, layout);
     if (remembered !== undefined && ledger.isNew) rememberState(ledger, remembered);
-    const token = randomUUID();
+    const token = clock.uuid();
     const tokenPath = `${layout.state}/owner`;
     writeToken(fs, tokenPath, token);
-    restoreTrees(fs, layout, ledger);
+    restoreTrees({ fs, layout, ledger, clock });
     recover({ fs, layout, ledger, clock });
     recoverLostState(fs, layout, ledger);
     checkParked(fs, layout, ledger);

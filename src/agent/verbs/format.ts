@@ -1,6 +1,5 @@
 /** `format`: makes a volume that the real client accepts. */
 
-import { randomUUID } from 'node:crypto';
 import { encodeAttr, type Attr } from '../../codec/attr.ts';
 import { equalBytes, prefixRange, toBytes } from '../../codec/bytes.ts';
 import { compressionOf } from '../../codec/compress.ts';
@@ -71,7 +70,7 @@ async function formatInto(
 ): Promise<number> {
   const { store, address, clock } = context;
   const { name } = options;
-  const uuid = randomUUID();
+  const uuid = clock.uuid();
   const trashDays = options.trashDays ?? 1;
   const nowNs = clock.nowNs();
   const metadata: readonly (readonly [key: MetaKey, value: Uint8Array])[] = [
