@@ -96,7 +96,7 @@ export class ActiveScanner {
         (this.#o.excluded(path)
           ? sameInode(slot, stat)
           : this.#isSame(slot, stat, layout.inTree(tree, path))) &&
-        linkedPath(state, path, slot, this.#top.pathNow(state)) === undefined &&
+        linkedPath(state, path, slot, this.#top.links.pathNow(state)) === undefined &&
         linkInItself(state, path, slot) === undefined;
       if (same) {
         this.#reader.settling.forget(`active:${path}`);
@@ -169,7 +169,7 @@ export class ActiveScanner {
       const at = this.#o.layout.inTree(tree, path);
       if (!this.#reader.isSettled('active', path, stat, quietMs(sighting), at)) {
         look.busy.add(path);
-        this.#top.keepLinkedAt(state, path, at, stat, look);
+        this.#top.links.keepLinkedAt(state, path, at, stat, look);
         continue;
       }
       if (slot?.type === 'file') this.#judgeReplaced(state, tree, path, slot.signature.ino, look);
@@ -216,7 +216,8 @@ export class ActiveScanner {
 
   /** `mv` or `cp -r` of a top-level name into a directory brings our link there: what it leads to is meant. */
   #judgeLinkedTop(state: LedgerState, tree: TreeName, path: Path, slot: Slot | undefined, look: Look): void {
-    const top = slot === undefined ? undefined : linkedPath(state, path, slot, this.#top.pathNow(state));
+    const top =
+      slot === undefined ? undefined : linkedPath(state, path, slot, this.#top.links.pathNow(state));
     if (slot !== undefined && linkInItself(state, path, slot) !== undefined)
       look.adoptions.set(path, undefined);
     if (top === undefined) return;
@@ -236,7 +237,7 @@ export class ActiveScanner {
       const source = this.#o.layout.inTree(tree, other);
       const to = path + other.slice(top.length);
       topsOf(look).set(to, adoptionOf(moved, source, isMove));
-      this.#top.keepLinked(state, to, moved, look);
+      this.#top.links.keepLinked(state, to, moved, look);
       if (isMove) topsOf(look).set(other, undefined);
     }
   }

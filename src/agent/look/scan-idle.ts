@@ -70,7 +70,7 @@ export class IdleScanner {
     // A find that changes before it is dealt with is found as a whole once more.
     const expected = state.loggedIdleAt(path);
     const at = this.#o.layout.inTree(tree, path);
-    this.#top.keepLinkedAt(state, path, at, stat, look);
+    this.#top.links.keepLinkedAt(state, path, at, stat, look);
     if (!this.#reader.isSettled('idle', path, stat, this.#reader.quietMs(stat, expected), at)) {
       look.busy.add(path);
       return;

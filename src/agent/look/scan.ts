@@ -83,7 +83,7 @@ export class Scanner {
     const idle = otherTree(active);
     for (const dir of this.#directories(idle, dirs)) await this.#idle.look(state, idle, dir, deep, look);
     for (const [path, slot] of state.found.idle)
-      if (slot !== undefined) this.#top.keepLinked(state, path, slot, look);
+      if (slot !== undefined) this.#top.links.keepLinked(state, path, slot, look);
     if (dirs.has('')) await this.#top.look(state, active, look);
     if (extent === 'all' || keptWaits) this.#kept.look(state, this.#top.inodes, look);
     this.#reader.settling.endRound((name) => look.tops !== undefined && name.startsWith('top:'));

@@ -51,6 +51,9 @@ export class TopMemory implements SeenAtTop {
   /** Files that stand at the top in place of a link, as of the last look: edits of them are found there. */
   readonly files = new Set<bigint>();
 
+  /** Names whose link was moved into a directory that is still being made, as of the last look. */
+  readonly heldByLinks = new Set<ByteString>();
+
   /** By old path. A link that was moved on before the tree followed still has the old one in its text. */
   readonly #renamed = new Map<Path, { readonly to: Path; isDone: boolean }>();
 
@@ -138,6 +141,7 @@ export class TopMemory implements SeenAtTop {
     this.#waiting.clear();
     this.#standing.clear();
     this.files.clear();
+    this.heldByLinks.clear();
   }
 
   /** A look found a symlink that is not the agent's own. */
