@@ -1,4 +1,7 @@
-/** The agent's own links at the top that somebody moved or copied: what they led to is meant, and stays until it is found at its new place. */
+/**
+ * The agent's own links at the top that somebody moved or copied: what they led to is meant, and stays until it is found at its new
+ * place.
+ */
 
 import type { ByteString } from '../../codec/kv.ts';
 import type { Path } from '../../reconcile/entry.ts';

@@ -31,8 +31,8 @@ const TRIES = 5;
 
 /**
  * Drops each chunk with its references, the blocks that nobody refers to any more, and last the key that says that there
- * is something to do. Others may do the same at the same time; what is left over is done by any mount an hour later. Nothing is dropped without that key: a backup in the place of the store may still have the file.
- * Throws `UnavailableError` when the store may have become another one.
+ * is something to do. Others may do the same at the same time; what is left over is done by any mount an hour later.
+ * Nothing is dropped without that key: a backup in the place of the store may still have the file. Throws `UnavailableError` when the store may have become another one.
  */
 export async function deleteFileData(
   store: EtcdStore,
