@@ -103,6 +103,30 @@ describe('what the simulation has found', () => {
     expect(stage.mount.list('d/in')).to.deep.equal(['new']);
   });
 
+  it('a file that was edited and is removed here, and with its directory in the volume, holds nothing up', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    stage.mount.mkdir('d/in');
+    write(stage.remote, 'd/in/file');
+    pod.start();
+    await stage.pass(3_000);
+    stage.weather.isDown = true;
+    pod.agent?.cutWatch();
+    write(local, 'd/in/file');
+    await stage.pass(3_000);
+    pod.agent?.kill();
+    local.unlink('d/in/file');
+    stage.remote.unlink('d/in/file');
+    stage.remote.rmdir('d/in');
+    stage.weather.isDown = false;
+    // Its removal has not settled when the volume's comes.
+    pod.start();
+    await stage.pass(3_000);
+    write(local, 'd/other');
+    await expectAgreement(stage);
+    expect(stage.mount.list('d')).to.deep.equal(['other']);
+  });
+
   it('a file that cannot come back because its directory is being removed is not removed with it', async () => {
     const { pod, local } = stage.addPod();
     stage.mount.mkdir('d');

@@ -82,6 +82,16 @@ export class PlacedSlots {
     );
   }
 
+  /** Carried removals below what is no directory any more in a tree that holds this: no look comes by there. */
+  goneBelow(shown: ReadonlyMap<Path, Slot | null>): Path[] {
+    const { slots } = this.#options;
+    return [...shown].flatMap(([dir, slot]) =>
+      slot?.type === 'directory' || slots.get(dir)?.type !== 'directory'
+        ? []
+        : [...slots.below(dir)].filter((path) => path !== dir && !shown.has(path)),
+    );
+  }
+
   /** What the tree holds at these paths, now that it is shown. */
   placed(paths: Iterable<Path>): SlotAt[] {
     return [...paths].map((path): SlotAt => [path, this.#placedSlot(path) ?? null]);

@@ -48,7 +48,12 @@ export interface PublishRequest {
 }
 
 export type PublishResult = (
-  | { readonly outcome: 'published'; readonly problems: ReadonlyMap<Path, string> }
+  | {
+      readonly outcome: 'published';
+      readonly problems: ReadonlyMap<Path, string>;
+      /** What had gone from directories that went, and had not settled. */
+      readonly gone: readonly Path[];
+    }
   /** Local edits came in between, at these paths and in these directories; nothing was flipped. */
   | { readonly outcome: 'edited'; readonly paths: readonly Path[]; readonly directories: readonly Path[] }
 ) & {
@@ -155,8 +160,9 @@ class Publication {
       shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
     const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#changedAtTop(path));
     mendTop(this.#context, shownPaths, slotAt);
-    this.#logCommit(slots);
-    return { outcome: 'published', problems, touched, movedToKept };
+    const gone = this.#slots.goneBelow(shown);
+    this.#logCommit(slots, gone);
+    return { outcome: 'published', problems, gone, touched, movedToKept };
   }
 
   /**
@@ -377,7 +383,7 @@ class Publication {
   }
 
   // Step 8.
-  #logCommit(slots: [Path, Slot | null][]): void {
+  #logCommit(placed: readonly (readonly [Path, Slot | null])[], gone: readonly Path[]): void {
     const { ledger } = this.#context;
     const old = ledger.state.slots;
     const items = [...this.#request.items.keys()];
@@ -387,16 +393,17 @@ class Publication {
         ? [...this.#work.keys()].map((path) => [path, null] as const)
         : [
             ...items.map((path) => [path, old.get(path) ?? null] as const),
-            ...this.#leftBehind(slots),
+            ...this.#leftBehind(placed),
             ...carried,
           ];
     const { revision } = this.#request;
     // What could not be put here is agreed on by nobody: that it is missing is no removal of somebody's.
-    const missing = new Set(slots.flatMap(([path, slot]) => (slot === null ? [path] : [])));
+    const missing = new Set(placed.flatMap(([path, slot]) => (slot === null ? [path] : [])));
     const ancestor = this.#request.ancestor.filter(
       ([path, entry]) => entry === null || !missing.has(path) || !this.#tree.problems.has(path),
     );
     const kept = this.#keptFinds();
+    const slots = [...placed, ...gone.map((path) => [path, null] as const)];
     ledger.write([{ t: 'commit', tree: this.#idle, revision, slots, stale, ancestor, kept }], true);
   }
 
@@ -412,9 +419,9 @@ class Publication {
    * What was to be as in the tree that goes and is not: a directory that could not be removed, for what somebody had made in
    * it. The tree that goes has to be told of it, like of a change.
    */
-  #leftBehind(slots: readonly (readonly [Path, Slot | null])[]): [Path, Slot | null][] {
+  #leftBehind(placed: readonly (readonly [Path, Slot | null])[]): [Path, Slot | null][] {
     const old = this.#context.ledger.state.slots;
-    return slots.flatMap(([path, slot]): [Path, Slot | null][] => {
+    return placed.flatMap(([path, slot]): [Path, Slot | null][] => {
       const before = old.get(path) ?? null;
       const isCaughtUp = this.#request.items.has(path) || slot?.type === before?.type;
       return isCaughtUp ? [] : [[path, before]];

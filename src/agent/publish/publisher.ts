@@ -159,6 +159,7 @@ export class Publisher {
       await look(new Set(directories));
       return result;
     }
+    for (const path of result.gone) local.dirty.add(path);
     this.#lastFlipMs = clock.monotonicMs();
     const ms = Math.round(this.#lastFlipMs - startMs);
     log('info', 'published', { revision, changes: items.size, ms });
