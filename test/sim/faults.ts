@@ -1,9 +1,9 @@
 /** What goes wrong in a run, and when, from the seed. */
 
-import { readStatus } from '../../src/agent/report/status.ts';
 import type { Random } from '../support/random.ts';
 import type { SavedEtcd } from '../support/memory-etcd.ts';
 import { DISK_ERRORS } from './disk.ts';
+import { publishedRevision } from './last-good.ts';
 import { FINE } from './network.ts';
 import type { Pod } from './pod.ts';
 import type { Stage } from './stage.ts';
@@ -251,8 +251,4 @@ export class Faults {
       pod.start();
     });
   }
-}
-
-function publishedRevision(pod: Pod): bigint {
-  return BigInt(readStatus(pod.fs, pod.layout)?.publishedRevision ?? '0');
 }

@@ -28,8 +28,10 @@ interface Needs {
   readonly scheduler: Scheduler;
   readonly weather: Weather;
   readonly pods: () => readonly Pod[];
-  /** What the right store holds of the volume, or held last. */
-  readonly volumeShown: () => Shown;
+  /** What the right store holds of the volume, or held last, or at a revision. */
+  readonly volumeShown: (revision?: bigint) => Shown;
+  /** The newest of the right store. */
+  readonly revision: () => bigint;
   readonly isForeign: () => boolean;
   readonly fail: Fail;
 }
@@ -37,7 +39,8 @@ interface Needs {
 export class LastGood implements Validator {
   readonly #needs: Needs;
   #before = new Map<Pod, Shown>();
-
+  /** What each had published by then. */
+  #published = new Map<Pod, bigint>();
   #sinceMs = 0;
 
   constructor(needs: Needs) {
@@ -47,7 +50,9 @@ export class LastGood implements Validator {
   /** Another store has just taken the place of the right one. */
   begin(): void {
     this.#sinceMs = this.#needs.scheduler.nowMs;
-    this.#before = new Map(this.#needs.pods().map((pod) => [pod, diskShown(pod.fs)]));
+    const pods = this.#needs.pods();
+    this.#before = new Map(pods.map((pod) => [pod, diskShown(pod.fs)]));
+    this.#published = new Map(pods.map((pod) => [pod, publishedRevision(pod)]));
   }
 
   /** The right one is about to come back. */
@@ -60,10 +65,19 @@ export class LastGood implements Validator {
         const path = difference.slice(0, difference.indexOf(': '));
         // On its way when the store went, or an edit of a local program.
         if (now.get(path) === volume.get(path) || isEdited(pod, path, scheduler.nowMs - EDIT_MS)) continue;
+        if (this.#wasShown(pod, path, now.get(path))) continue;
         fail('G6', `${pod.name}, before | with another store: ${difference}`);
       }
     }
     this.#before.clear();
+  }
+
+  /** A save that was in the middle when the store went is shown as it was then, once it has been held long enough. */
+  #wasShown(pod: Pod, path: Path, now: string | undefined): boolean {
+    const { volumeShown, revision } = this.#needs;
+    for (let at = this.#published.get(pod) ?? 0n; at < revision(); at += 1n)
+      if (volumeShown(at).get(path) === now) return true;
+    return false;
   }
 
   onRevision({ by, revision }: CommittedRevision): void {
@@ -125,4 +139,9 @@ function isEdited(pod: Pod, path: Path, sinceMs: number): boolean {
     )
       return true;
   return false;
+}
+
+/** The revision that a machine shows; 0n before it shows one. */
+export function publishedRevision(pod: Pod): bigint {
+  return BigInt(readStatus(pod.fs, pod.layout)?.publishedRevision ?? '0');
 }

@@ -112,7 +112,9 @@ export class Stage implements World {
       scheduler: this.scheduler,
       weather: this.weather,
       pods,
-      volumeShown: () => volumeShown(new MountSite('archive', archive.at(revision()), prefix, () => 0n)),
+      volumeShown: (at = revision()) =>
+        volumeShown(new MountSite('archive', archive.at(at), prefix, () => 0n)),
+      revision,
       isForeign: () => this.isForeign,
       fail,
     });
