@@ -225,6 +225,8 @@ export class RandomRun {
       ROUND_LIMIT_MS,
       LOOK_MS,
     ).catch((cause: unknown) => {
+      const all = this.#differences(true);
+      if (all.length > 0) last = all;
       throw new Error(`${String(cause)}\n${last.slice(0, NAMED_DIFFERENCES).join('\n')}`, { cause });
     });
     for (const side of this.#sides) await side.settled();
@@ -235,8 +237,9 @@ export class RandomRun {
     );
   }
 
-  /** Of the first side that differs. */
-  #differences(): string[] {
+  /** Of the first side that differs, or of all of them. */
+  #differences(ofAll = false): string[] {
+    const all: string[] = [];
     const model = seePlain(this.#model, this.#capabilities.includes('xattrs'));
     let first: Sight | undefined;
     for (const side of this.#sides) {
@@ -246,7 +249,9 @@ export class RandomRun {
       } catch (error) {
         // Something was removed or replaced between listing and reading.
         if (!CHANGED_MEANWHILE.has(codeOf(error))) throw error;
-        return [`${side.name}: ${String(error)}`];
+        all.push(`${side.name}: ${String(error)}`);
+        if (ofAll) continue;
+        return all;
       }
       first ??= sight;
       const found = [
@@ -254,9 +259,10 @@ export class RandomRun {
         ...timeDifferences(first, sight),
         ...(this.#capabilities.includes('hard-links') ? differences(model.shared, sight.shared) : []),
       ];
-      if (found.length > 0) return found.map((line) => `${side.name}: ${line}`);
+      all.push(...found.map((line) => `${side.name}: ${line}`));
+      if (all.length > 0 && !ofAll) return all;
     }
-    return [];
+    return all;
   }
 
   async #closed(checks: RandomChecks): Promise<void> {
