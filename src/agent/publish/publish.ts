@@ -9,7 +9,8 @@
  * 5. Look once more at the changed paths and the directories of the active tree: an edit that came meanwhile stops this
  *    publish.
  * 6. Flip `..data` by renaming a symlink. The commit point. Links at the top that somebody moved lead into the old tree before.
- * 7. Mend the names at the top: new ones, real files that a symlink replaces again, removed ones.
+ * 7. Mend the names at the top: new ones, real files that a symlink replaces again, removed ones. Take along modes that
+ *    directories got since step 5.
  * 8. Log the commit with the final signatures. A crash before it makes recovery repeat step 7, so that a top-level
  *    name that is missing for this reason is never taken for a removal by somebody.
  */
@@ -28,8 +29,8 @@ import type { Clock, FsPort } from '../base/ports.ts';
 import { sameButCtime, signatureOf, type Signature, type Slot } from '../disk/slot.ts';
 import type { SeenAtTop } from '../look/top-memory.ts';
 import { hasLeftTop, isNewInDirectory } from '../look/top-place.ts';
-import { holdMovedLinks, mendTop } from './top.ts';
-import { statInTree } from '../disk/tree-stat.ts';
+import { holdMovedLinks, mendTop, takeModeAlong } from './top.ts';
+import { otherModes, statInTree } from '../disk/tree-stat.ts';
 import type { Wanted } from './wanted.ts';
 
 export interface PublishRequest {
@@ -160,6 +161,7 @@ class Publication {
       shown.has(name) ? (shown.get(name) ?? undefined) : ledger.state.slots.get(name);
     const shownPaths = [...this.#request.items.keys()].filter((path) => !this.#changedAtTop(path));
     mendTop(this.#context, shownPaths, slotAt);
+    this.#takeModesAlong();
     const gone = this.#slots.goneBelow(shown);
     this.#logCommit(slots, gone);
     return { outcome: 'published', problems, gone, touched, movedToKept };
@@ -358,6 +360,14 @@ class Publication {
     if (this.#active === undefined || fromTop === undefined) return;
     const names = [...fromTop].filter((path) => !path.includes('/') && items.get(path) !== undefined);
     holdMovedLinks(this.#context, this.#active, names, (path) => items.has(path));
+  }
+
+  /** RACE: somebody changed the mode of a directory after step 5 and before the flip. Its signature is that from before. */
+  #takeModesAlong(): void {
+    const { ledger } = this.#context;
+    if (this.#active === undefined) return;
+    for (const { path, slot, stat } of otherModes(this.#fs, this.#layout, this.#active, ledger.state.slots))
+      takeModeAlong(this.#context, this.#idle, path, stat, slot);
   }
 
   // Step 6.

@@ -9,6 +9,7 @@ import type { Clock, FileStat, FsPort } from '../base/ports.ts';
 import { ownTop, spentLink, type PathNow } from '../look/own-link.ts';
 import type { SeenAtTop } from '../look/top-memory.ts';
 import { sameKind, signatureOf, type Slot } from '../disk/slot.ts';
+import { statInTree } from '../disk/tree-stat.ts';
 
 interface Context {
   readonly fs: FsPort;
@@ -238,7 +239,7 @@ function exchangeWithLink(
     fs.exchange('exchange top', aside, at);
     fs.unlink('unlink top', aside);
   } else if (isDirectory) {
-    emptyAside(context, name, aside, slotAt);
+    emptyAside(context, name, aside, slotAt, isNewDirectory(context, name, out));
     return;
   } else if (
     out?.ino !== ledger.state.slots.get(name)?.signature.ino &&
@@ -263,8 +264,9 @@ function setAside(
   const { fs, layout, ledger, clock } = context;
   if (stat.type === 'directory') {
     const aside = `${layout.stage}/top-${clock.nowNs().toString(36)}`;
+    const isNew = isNewDirectory(context, path, stat);
     fs.rename('set top directory aside', at, aside);
-    emptyAside(context, path, aside, slotAt);
+    emptyAside(context, path, aside, slotAt, isNew);
     return;
   }
   if (ledger.state.slots.get(path)?.signature.ino === stat.ino || slotAt(path)?.signature.ino === stat.ino) {
@@ -287,21 +289,47 @@ function writtenOver({ ledger, seenAtTop }: Context, path: Path, stat: FileStat)
   return known ?? { type: 'other', signature: signatureOf(stat) };
 }
 
+/** Whether it is no union with what the tree has: then its mode is meant. */
+function isNewDirectory({ seenAtTop }: Context, name: ByteString, stat: FileStat | undefined): boolean {
+  return stat !== undefined && seenAtTop?.inDirectory(name, stat.ino) !== undefined;
+}
+
 function emptyAside(
   context: Context,
   path: Path,
   dir: ByteString,
   slotAt: (path: Path) => Slot | undefined,
+  isNew: boolean,
 ): void {
   const { fs } = context;
   for (const name of fs.readdir('list aside', dir)) {
     const at = `${dir}/${name}`;
     const stat = fs.lstat('lstat aside', at);
     if (stat === undefined) continue;
-    if (stat.type === 'directory') emptyAside(context, join(path, name), at, slotAt);
+    if (stat.type === 'directory') emptyAside(context, join(path, name), at, slotAt, isNew);
     else setAside(context, join(path, name), at, stat, slotAt);
   }
+  const tree = fs.readlink('look at data', context.layout.data) === '..a' ? 'a' : 'b';
+  const stat = isNew ? fs.lstat('lstat aside', dir) : undefined;
+  if (stat !== undefined) takeModeAlong(context, tree, path, stat, slotAt(path));
   fs.rmdir('rmdir aside', dir);
+}
+
+/**
+ * A directory was given another mode than the tree took over, right before its name led into `tree`: the directory there gets
+ * that mode, which the next look finds to be an edit. Not where somebody has changed it there as well.
+ */
+export function takeModeAlong(
+  { fs, layout }: Pick<Context, 'fs' | 'layout'>,
+  tree: TreeName,
+  path: Path,
+  { mode }: FileStat,
+  known: Slot | undefined,
+): void {
+  if (known?.type !== 'directory' || ((known.signature.mode ^ mode) & 0o777) === 0) return;
+  const there = statInTree(fs, 'look at mode', layout, tree, path);
+  if (there?.type !== 'directory' || there.mode !== known.signature.mode) return;
+  fs.chmod('take mode along', layout.inTree(tree, path), (there.mode & ~0o777) | (mode & 0o777));
 }
 
 function freeKeptName(ledger: Ledger, clock: Clock): string {

@@ -571,6 +571,78 @@ describe('publish', () => {
     }, port);
   });
 
+  const CHMODS: readonly {
+    readonly title: string;
+    readonly begin: (served: ServedDirectory) => void;
+    /** What is published between the last look and the publish. */
+    readonly before?: Nodes;
+    readonly next: Nodes;
+  }[] = [
+    {
+      title: 'of the tree',
+      begin: (served) => {
+        served.publish({ d: dir(), 'd/f': file('one') });
+        served.catchUp();
+      },
+      next: { d: dir(), 'd/f': file('two') },
+    },
+    {
+      title: 'that nobody has looked at since the last publish',
+      begin: (served) => {
+        served.publish({ d: dir(), 'd/f': file('one') });
+        served.catchUp();
+      },
+      before: { d: dir(), 'd/f': file('two') },
+      next: { d: dir(), 'd/f': file('two'), other: file('three') },
+    },
+    {
+      title: 'that is taken over from the top',
+      begin: (served) => {
+        served.publish({ other: file('one') });
+        execFileSync('sh', ['-ec', 'mkdir -m 755 d; echo one > d/f'], { cwd: served.root });
+      },
+      next: { other: file('one') },
+    },
+  ];
+  for (const { title, begin, before, next } of CHMODS) {
+    it(`loses no mode that a directory ${title} gets at any call of a publish`, async () => {
+      const lost: string[] = [];
+      let isThrough = false;
+      for (let n = 1; !isThrough; n += 1) {
+        let calls = 0;
+        let after = '';
+        const { port, watch } = watchedFs((root, call) => {
+          calls += 1;
+          // Where names cannot be exchanged it is missing for a moment.
+          if (calls !== n || !fs.existsSync(`${root}/d`)) return;
+          after = call;
+          fs.chmodSync(`${root}/d`, 0o700);
+        });
+        await serve(async (served) => {
+          begin(served);
+          await served.lookUntilSettled();
+          if (before !== undefined) served.publish(before, 2n);
+          watch(served.root);
+          served.publish(next, 3n);
+          watch(undefined);
+          isThrough = calls < n;
+          if (after === '') return;
+          for (let round = 0; round < 3; round += 1) {
+            await served.lookUntilSettled();
+            served.publish(next, 4n);
+          }
+          const modes = [
+            fs.statSync(`${served.root}/d`).mode,
+            served.ledger.state.slots.get('d')?.signature.mode ?? 0,
+          ];
+          const isFound = served.local.dirty.has('d');
+          if (!isFound || modes.some((mode) => (mode & 0o777) !== 0o700)) lost.push(`call ${n}, ${after}`);
+        }, port);
+      }
+      expect(lost).to.deep.equal([]);
+    });
+  }
+
   it('copies where the kernel forbids a link', () => {
     const refusing: FsPort = {
       ...unflushedFs,
