@@ -280,7 +280,7 @@ export class Agent {
     this.#epoch = remote.epoch;
     // Nothing is reconciled before the remote tree has our own last transaction.
     if (remote.revision < this.#outbox.ownRevision) return waitMs;
-    this.#outbox.finishInterrupted(remote);
+    this.#outbox.agreeOnUnanswered(remote);
     this.#losers.parkLate(remote.revision);
     waitMs = Math.min(waitMs, await this.#parkLate(remote, signal));
     const { sinceFlipMs } = this.#publisher;

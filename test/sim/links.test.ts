@@ -1,6 +1,7 @@
 /** What the simulation has found about files with several names: one writer, in whose directory and a plain one the same is done. */
 
 import { expect } from 'chai';
+import { UnknownOutcomeError } from '../../src/agent/base/error.ts';
 import type { RecordedSite } from './history.ts';
 import type { Pod } from './pod.ts';
 import { append, expectAgreement, write } from './scenario.ts';
@@ -126,4 +127,101 @@ describe('files with several names', () => {
     await expectAsInPlain();
     expect(stage.trace.lines.filter((line) => line.includes('warn problem'))).to.deep.equal([]);
   });
+
+  /** The answer to the next transaction of a push is lost, and the store goes before the volume can be asked what became of it. */
+  function loseNextOutcome(): void {
+    const { etcd, weather, scheduler } = stage;
+    const commit = etcd.commit.bind(etcd);
+    let isLost = false;
+    pod.agent?.lagWatch(SLOW_MS);
+    etcd.commit = (transaction, by) => {
+      const result = commit(transaction, by);
+      if (by !== pod.name || weather.isDown) return result;
+      if (result.outcome === 'lost') {
+        scheduler.after(0.01, () => {
+          weather.isDown = true;
+          pod.agent?.cutWatch();
+        });
+      } else if (!isLost && transaction.compares.length > 2) {
+        isLost = weather.isDown = true;
+        scheduler.after(0.01, () => (weather.isDown = false));
+      }
+      return result;
+    };
+  }
+
+  it('what a push has made whose outcome it did not learn is no edit of somebody else', async () => {
+    await fileWithNames('d/one', 'd/two');
+    loseNextOutcome();
+    replace('d/one');
+    local.link('d/two', 'd/three');
+    await pushed(() => stage.weather.isDown && stage.mount.kind('d/three') === 'file');
+    await stage.pass(8_000);
+    for (const path of ['d/one', 'd/three']) local.unlink(path);
+    append(local, 'd/two');
+    await stage.pass(8_000);
+    stage.weather.isDown = false;
+    await expectAsInPlain();
+  });
+
+  /** The next transaction of a push stays on its way; returns what makes it arrive. */
+  function delayNextPush(): { arrive: () => void } {
+    const { etcd } = stage;
+    const commit = etcd.commit.bind(etcd);
+    const arrivals: (() => unknown)[] = [];
+    etcd.commit = (transaction, by) => {
+      if (by !== pod.name || transaction.compares.length <= 2) return commit(transaction, by);
+      arrivals.push(() => commit(transaction, by));
+      throw new UnknownOutcomeError('delayed');
+    };
+    return {
+      arrive: () => {
+        etcd.commit = commit;
+        arrivals[0]?.();
+      },
+    };
+  }
+
+  it('nor is what a killed agent has sent and gets there after the next one has listed the volume', async () => {
+    await fileWithNames('d/one');
+    const delayed = delayNextPush();
+    local.link('d/one', 'd/two');
+    await stage.pass(2_000);
+    pod.agent?.kill();
+    local.unlink('d/two');
+    write(local, 'd/two');
+    pod.start();
+    await stage.pass(100);
+    delayed.arrive();
+    expect(stage.mount.identityAt('d/two')).to.equal(stage.mount.identityAt('d/one'));
+    await expectAsInPlain();
+  });
+
+  it('what somebody else writes long after a push had no answer is an edit of theirs', async () => {
+    await fileWithNames('d/one');
+    delayNextPush();
+    local.chmod('d/one', 0o600);
+    await stage.pass(2_000);
+    pod.agent?.kill();
+    local.chmod('d/one', 0o644);
+    pod.start();
+    await stage.pass(60_000);
+    stage.mount.chmod('d/one', 0o600);
+    await stage.pass(8_000);
+    expect((stage.mount.look('d/one')?.mode ?? 0) & 0o777).to.equal(0o600);
+  });
+
+  for (const calls of [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+    it(`a name that went with an edit does not come back when the agent ends ${calls} calls after its push`, async () => {
+      await fileWithNames('d/one', 'd/two');
+      const before = stage.mount.text('d/one');
+      append(local, 'd/two');
+      local.unlink('d/one');
+      await pushed(() => stage.mount.text('d/two') !== before);
+      if (pod.agent !== undefined) pod.agent.killAt = pod.agent.calls + calls;
+      await stage.pass(2_000);
+      pod.agent?.kill();
+      pod.start();
+      await expectAsInPlain();
+    });
 });

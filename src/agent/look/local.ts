@@ -155,11 +155,11 @@ export class Local {
 
   /** What was made after an inode of that number was seen last is another file, and did not come from where that was. */
   #forgetReused(born: Look['born']): void {
-    const { slots, replaced, pushed } = this.#state;
+    const { slots, replaced, pushed, doubts } = this.#state;
     const reused = [...born].flatMap(([ino, bornNs]) => {
       const known = [...slots.namesOf(ino).map((path) => slots.get(path)), this.#vanished.get(ino)?.slot];
       const isOlder = known.some((slot) => slot !== undefined && isReused(slot, bornNs));
-      const hasLeft = replaced.isReused(ino, bornNs) || pushed.isReused(ino, bornNs);
+      const hasLeft = [replaced, pushed, doubts].some((inodes) => inodes.isReused(ino, bornNs));
       return isOlder || hasLeft ? [ino] : [];
     });
     if (reused.length === 0) return;

@@ -1,12 +1,12 @@
 /** What both sides agree on once a push has had its answer. */
 
 import { prefixRange } from '../../codec/bytes.ts';
-import { COMPARED_MODE } from '../../reconcile/attributes.ts';
+import { COMPARED_MODE, NOTHING_HELD, sameAttributes } from '../../reconcile/attributes.ts';
 import { withAcl } from '../../reconcile/combine.ts';
-import type { Entry, FileEntry, Path } from '../../reconcile/entry.ts';
+import { sameContent, sameEntry, type Entry, type FileEntry, type Path } from '../../reconcile/entry.ts';
 import type { Change } from '../../reconcile/change.ts';
 import type { PushChange } from '../../reconcile/push-change.ts';
-import { agreedAt, type AncestorEntry } from '../state/ancestor-entry.ts';
+import { agreedAt, sameFields, type AncestorEntry } from '../state/ancestor-entry.ts';
 import type { Ledger } from '../state/ledger.ts';
 import { inodePairs, type ReplacedInode } from '../state/replaced-inodes.ts';
 import type { Local } from '../look/local.ts';
@@ -24,21 +24,25 @@ export class Agreement {
     this.#local = local;
   }
 
-  /** A push whose answer an earlier run did not live to see: what the volume has now of it was ours. */
-  onInterrupted(remote: ReadonlyMap<Path, AncestorEntry>, revision: bigint): void {
-    const { ancestor, pushing } = this.#ledger.state;
-    if (pushing.size === 0) return;
+  /** Pushes whose outcome is not known: what the volume has come to have of them was ours. Those that are under way wait. */
+  onShown(remote: ReadonlyMap<Path, AncestorEntry>, revision: bigint, pushing: ReadonlySet<Path>): void {
+    const { ancestor, doubts } = this.#ledger.state;
     const agreed: [Path, AncestorEntry | null][] = [];
     const same: [Path, FileEntry][] = [];
-    const inodes = inodePairs(this.#ledger.state.pushed.entries());
-    for (const [path, intended] of pushing) {
+    const inodes: [Path, ReplacedInode][] = [];
+    for (const [path, intended] of doubts.entries()) {
       const there = remote.get(path);
+      const ours = intended.findLast(({ entry }) => isOurs(entry, there));
+      if (pushing.has(path) || ours === undefined) continue;
       const now = there && agreedAt(there, revision);
-      const ours = intended === undefined ? now === undefined : now !== undefined && isOurs(intended, now);
-      if (ours) agreed.push([path, now ?? null]);
-      if (ours && now?.type === 'file' && now.ino === ancestor.get(path)?.ino) same.push([path, now]);
+      if (now?.type === 'file' && now.ino === ancestor.get(path)?.ino) same.push([path, now]);
+      // Nothing has come of it, or not yet; or it was agreed on here when an agent ended, and not yet under the other names.
+      if (isAsAgreed(ancestor.get(path), there)) continue;
+      agreed.push([path, now ?? null]);
+      if (ours.inode !== undefined) inodes.push([path, ours.inode]);
     }
-    this.#ledger.write([{ t: 'ancestor', entries: agreed, ...inodes }, { t: 'pushed' }], false);
+    if (agreed.length > 0)
+      this.#ledger.write([{ t: 'ancestor', entries: agreed, ...inodePairs(inodes) }], false);
     for (const [path, entry] of same) this.#agreeOnOtherNames(path, entry);
     // What was removed here before this start differed from nothing until now.
     for (const [path] of agreed) {
@@ -105,9 +109,10 @@ export class Agreement {
     const { state } = this.#ledger;
     const disk = state.agreedInode(path);
     if (disk === undefined) return;
-    const others = [...state.pathsAgreedOn(disk)].filter(
-      (name) => name !== path && state.ancestor.get(name)?.ino === entry.ino,
-    );
+    const others = [...state.pathsAgreedOn(disk)].filter((name) => {
+      const known = state.ancestor.get(name);
+      return name !== path && known?.ino === entry.ino && !sameFields(known, entry);
+    });
     if (others.length === 0) return;
     const entries = others.map((name) => [name, entry] as const);
     this.#ledger.write([{ t: 'ancestor', entries, sameInodes: true }], false);
@@ -129,9 +134,19 @@ function agreed(
   return { ...entry, uid, gid, mode: (entry.mode & ~COMPARED_MODE) | (pushed.mode & COMPARED_MODE) };
 }
 
-function isOurs(intended: Entry, now: AncestorEntry): boolean {
-  if (intended.type === 'file')
-    return now.type === 'file' && now.digest === intended.digest && now.size === intended.size;
-  if (intended.type === 'symlink') return now.type === 'symlink' && now.target === intended.target;
-  return intended.type === now.type;
+/** Whether the volume has what was agreed on, and in the same inode. */
+function isAsAgreed(agreed: Entry | undefined, now: Entry | undefined): boolean {
+  return agreed?.ino === now?.ino && sameEntry(agreed, now);
+}
+
+/** Whether an entry of the volume is what a push was to make. */
+function isOurs(intended: Entry | undefined, now: Entry | undefined): boolean {
+  if (intended === undefined || now === undefined) return intended === now;
+  if (!sameContent(intended, now)) return false;
+  // An ACL cuts the mode that is pushed.
+  const isMode =
+    now.type === 'symlink' || now.acl !== undefined || sameAttributes(intended, now, NOTHING_HELD);
+  const isOther =
+    intended.type === 'file' && intended.nlink > 1 && intended.ino > 0n && intended.ino !== now.ino;
+  return isMode && !isOther;
 }

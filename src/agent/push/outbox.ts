@@ -26,6 +26,7 @@ import { removeDebris } from './push-debris.ts';
 import { PushPace } from './push-pace.ts';
 import { Refusals } from './refusals.ts';
 import type { IsSameStore } from '../base/same-store.ts';
+import { Unanswered } from './unanswered.ts';
 import type { Remote } from '../follow/remote.ts';
 import type { Volume } from '../volume/volume.ts';
 
@@ -81,6 +82,7 @@ export interface CutPush {
 export class Outbox {
   readonly #o: OutboxOptions;
   readonly #agreement: Agreement;
+  readonly #unanswered: Unanswered;
   readonly #refused: Refusals;
   readonly #pace: PushPace;
   readonly #refusedMoves = new Set<string>();
@@ -99,6 +101,7 @@ export class Outbox {
   constructor(options: OutboxOptions) {
     this.#o = options;
     this.#agreement = new Agreement(options.ledger, options.local);
+    this.#unanswered = new Unanswered(options.clock, options.ledger, this.#agreement);
     this.#refused = new Refusals(options.clock);
     this.#pace = new PushPace(options.clock);
     const { slices, holds } = options.ledger.state.claimed;
@@ -140,9 +143,9 @@ export class Outbox {
     return this.#pushing;
   }
 
-  /** A push whose answer an earlier run did not live to see. */
-  finishInterrupted(remote: Remote): void {
-    if (this.#push === undefined) this.#agreement.onInterrupted(remote.tree, remote.revision);
+  /** Takes for this side's own what the volume shows of pushes without a known outcome. */
+  agreeOnUnanswered(remote: Remote): void {
+    this.#unanswered.judge(remote, this.#push === undefined ? undefined : this.#pushing);
   }
 
   /** Whether the local change of a path was refused and nothing has changed since; `isNew`: the volume has news there. */
@@ -364,16 +367,19 @@ export class Outbox {
       }),
     );
     ledger.write([{ t: 'pushing', entries: intents, ...inodes }], false);
-    const { changes: outcomes, revisions } = await pusher.push(linked.map(expectUntouched), {
-      ...(remote.root === undefined ? {} : { root: remote.root }),
-      live: { index: remote.index, revision: () => remote.head },
-      read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
-      ...this.#o.held,
-      isTogether: this.#changedInARow < TOGETHER_TRIES,
-      isSameStore,
-      signal,
-      onClaim: (claim) => this.#claim(claim),
-    });
+    const { changes: outcomes, revisions } = await this.#unanswered.attend((onUnanswered) =>
+      pusher.push(linked.map(expectUntouched), {
+        ...(remote.root === undefined ? {} : { root: remote.root }),
+        live: { index: remote.index, revision: () => remote.head },
+        read: (change, offset, length) => Promise.resolve(this.#read(change.path, offset, length)),
+        ...this.#o.held,
+        isTogether: this.#changedInARow < TOGETHER_TRIES,
+        isSameStore,
+        signal,
+        onClaim: (claim) => this.#claim(claim),
+        onUnanswered,
+      }),
+    );
     for (const path of this.#agreement.onMoves(outcomes)) this.#o.onStale(path);
     for (const outcome of outcomes) this.#outcome(outcome, changes, remote);
     if (outcomes.some(({ outcome }) => outcome === 'changed')) {

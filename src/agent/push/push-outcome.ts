@@ -33,6 +33,8 @@ export interface PushOptions {
   /** Told after each transaction: changes that have an outcome, of all. */
   readonly onProgress?: (done: number, total: number) => void;
   readonly onClaim?: (claim: Claim) => void;
+  /** The push is about to reject, and something of it is in the volume, or may get there. */
+  readonly onUnanswered?: () => void;
 }
 
 /**

@@ -115,6 +115,7 @@ export class PushRun {
     try {
       await this.#pushAll(orderPush(this.#changes));
     } catch (error) {
+      if (this.#inDoubt || this.#revisions.length > 0) this.#options.onUnanswered?.();
       if (this.#inDoubt) this.#shared.isInDoubt = true;
       else await this.#abandon();
       throw error;

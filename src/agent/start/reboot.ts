@@ -48,9 +48,7 @@ export function checkAfterReboot({ fs, layout, ledger, clock }: Context, bootId:
       damagedPaths.add(path);
     }
     // Of a push whose answer was not lived to see: what the volume has of it is not what is here now.
-    const pushing = [...state.pushing].filter(([path]) => !damagedPaths.has(path));
-    if (pushing.length < state.pushing.size)
-      records.push({ t: 'pushing', entries: pushing.map(([path, entry]) => [path, entry ?? null]) });
+    if (damagedPaths.size > 0) records.push({ t: 'pushed', all: true }, ...state.pushRecords(damagedPaths));
   }
   ledger.write([...records, { t: 'boot', id: bootId }], true);
 }

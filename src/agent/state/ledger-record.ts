@@ -104,14 +104,18 @@ export type LedgerRecord =
     }
   /** Which attributes this side holds from now on; what differed in others before is no edit. */
   | { readonly t: 'held'; readonly held: Held }
-  /** A transaction that makes the volume hold these is about to be sent; of which inodes on disk, and when they were `seen` last. */
+  /**
+   * A transaction that makes the volume hold these is about to be sent; of which inodes on disk, and when they were `seen` last. What
+   * became of the one before it is not known, if nothing says that it was `pushed`. Without entries: nothing is sent.
+   */
   | {
       readonly t: 'pushing';
       readonly entries: Pairs<Entry>;
       readonly inodes?: Pairs<bigint>;
       readonly seen?: Pairs<bigint>;
     }
-  | { readonly t: 'pushed' }
+  /** What became of it is known; `all`: nor is any other one on its way. */
+  | { readonly t: 'pushed'; readonly all?: true }
   /** Pushes are about to store this, which nothing names yet; adds to what was claimed before. */
   | {
       readonly t: 'claimed';

@@ -8,6 +8,7 @@ import type { Anchor } from '../follow/history.ts';
 import type { TreeName } from '../disk/layout.ts';
 import type { KeptRecord, LedgerRecord, Pairs, ParkedRecord, StateOwner } from './ledger-record.ts';
 import type { Claimed } from '../push/push-debris.ts';
+import { PushDoubts, pushRecord } from './push-doubts.ts';
 import { inodePairs, ReplacedInodes, type InodePairs, type ReplacedInode } from './replaced-inodes.ts';
 import { SlotTree, type Slot } from '../disk/slot.ts';
 
@@ -56,6 +57,8 @@ export class LedgerState {
   readonly pushing = new Map<Path, Entry | undefined>();
   /** The inodes on disk that it was made of: paths may hold others when its answer comes. */
   readonly pushed = new ReplacedInodes();
+  /** What became of earlier ones is not known. */
+  readonly doubts = new PushDoubts();
   /** What pushes may have left without names. */
   readonly claimed = {
     slices: new Set<bigint>(),
@@ -124,6 +127,7 @@ export class LedgerState {
         this.held = record.held;
         return;
       case 'pushing':
+        this.doubts.add(this.pushing, this.pushed);
         this.pushing.clear();
         this.pushed.clear();
         for (const [path, entry] of record.entries) this.pushing.set(path, entry ?? undefined);
@@ -132,6 +136,7 @@ export class LedgerState {
       case 'pushed':
         this.pushing.clear();
         this.pushed.clear();
+        if (record.all === true) this.doubts.clear();
         return;
       case 'claimed':
         for (const id of record.slices ?? []) this.claimed.slices.add(id);
@@ -194,13 +199,7 @@ export class LedgerState {
     if (this.unadopted.size > 0) yield { t: 'unadopted', add: [...this.unadopted], remove: [] };
     for (const [name, record] of this.kept) yield { t: 'kept', name, record };
     for (const [name, record] of this.parked) yield { t: 'parked', name, record };
-    if (this.pushing.size > 0) {
-      yield {
-        t: 'pushing',
-        entries: [...this.pushing].map(([path, entry]) => [path, entry ?? null] as const),
-        ...inodePairs(this.pushed.entries()),
-      };
-    }
+    yield* this.pushRecords();
     const { slices, holds, relied } = this.claimed;
     if (slices.size > 0) yield { t: 'claimed', slices: [...slices] };
     for (const hold of holds) yield { t: 'claimed', hold };
@@ -211,6 +210,14 @@ export class LedgerState {
     if (this.anchor !== undefined) yield { t: 'anchor', anchor: this.anchor };
     for (const [trip, times] of this.accepted) yield { t: 'accepted', trip, times };
     if (this.intent !== undefined) yield this.intent;
+  }
+
+  /** The pushes that were not answered, without some paths. */
+  *pushRecords(except: ReadonlySet<Path> = new Set()): Generator<LedgerRecord> {
+    yield* this.doubts.records(except);
+    const isLeft = ([path]: readonly [Path, unknown]): boolean => !except.has(path);
+    if (this.pushing.size + this.doubts.size > 0)
+      yield pushRecord([...this.pushing].filter(isLeft), [...this.pushed.entries()].filter(isLeft));
   }
 
   #accept(trip: string, times: number): void {
@@ -229,8 +236,7 @@ export class LedgerState {
     this.#agreedBefore.clear();
     this.replaced.clear();
     this.unadopted.clear();
-    this.pushing.clear();
-    this.pushed.clear();
+    this.apply({ t: 'pushed', all: true });
     this.apply({ t: 'unclaimed' });
   }
 
@@ -308,6 +314,7 @@ export class LedgerState {
   #forgetInode(ino: bigint): void {
     this.replaced.renumber(ino, -ino);
     this.pushed.renumber(ino, -ino);
+    this.doubts.renumber(ino, { ino: -ino });
     for (const path of this.slots.namesOf(ino)) {
       const slot = this.slots.get(path);
       if (slot !== undefined) this.slots.set(path, { ...slot, signature: { ...slot.signature, ino: -ino } });
@@ -341,6 +348,7 @@ export class LedgerState {
         this.slots.set(path, slot);
         const { ino, ctimeNs: seenNs } = slot.signature;
         if (this.pushed.inoAt(path) === before.signature.ino) this.pushed.set(path, { ino, seenNs });
+        this.doubts.renumber(before.signature.ino, { ino, seenNs }, path);
       } else this.#setSlot(path, slot ?? undefined);
     }
     for (const [path, slot] of stale) this.stale.set(path, slot ?? undefined);
@@ -371,6 +379,8 @@ export class LedgerState {
       const inode = entry?.type === 'file' ? inodes.at(path) : undefined;
       if (inode !== undefined && inode.ino !== this.inodeSeen(path)?.ino) this.replaced.set(path, inode);
       else if (inode !== undefined || how.sameInodes !== true) this.replaced.delete(path);
+      // One transaction may have changed this name as well as another one of its file.
+      if (how.sameInodes !== true) this.doubts.delete(path);
       this.entered.delete(path);
       this.#noteAgreed(path, entry);
       if (entry?.type === 'file') this.newlyAgreed.add(path);

@@ -31,6 +31,7 @@ function contents(state: LedgerState): unknown {
     unadopted: [...state.unadopted].sort(),
     mending: [...state.mending].sort(),
     pushing: sorted(state.pushing),
+    doubts: sorted(state.doubts.entries()),
     intent: state.intent,
   };
 }
@@ -113,7 +114,7 @@ const record: fc.Arbitrary<LedgerRecord> = fc.oneof(
     { requiredKeys: ['t', 'entries'] },
   ),
   fc.record({ t: fc.constant('pushing' as const), entries: pairs(entry) }),
-  fc.record({ t: fc.constant('pushed' as const) }),
+  fc.record({ t: fc.constant('pushed' as const), all: fc.constant(true as const) }, { requiredKeys: ['t'] }),
   fc.record({ t: fc.constant('kept' as const), name, record: fc.option(fc.record({ path, slot: anySlot })) }),
   fc.record({
     t: fc.constant('parked' as const),
