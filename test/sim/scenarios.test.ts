@@ -1,7 +1,7 @@
 /** What the simulation has found, each as a case of its own: two writers, told step by step, in virtual time. */
 
 import { expect } from 'chai';
-import { UnavailableError } from '../../src/agent/base/error.ts';
+import { UnavailableError, UnknownOutcomeError } from '../../src/agent/base/error.ts';
 import { fsError } from '../support/fs-error.ts';
 import { RecordedSite } from './history.ts';
 import type { Pod } from './pod.ts';
@@ -621,6 +621,31 @@ describe('what the simulation has found', () => {
     etcd.get = get;
     stage.bringStoreBack();
     stage.weather.latencyMs = 1;
+    await expectAgreement(stage);
+  });
+
+  it('what a backup has under the numbers of a push without an answer is not taken for that push', async () => {
+    const { pod, local } = stage.addPod();
+    stage.mount.mkdir('d');
+    pod.start();
+    await stage.pass(3_000);
+    const backup = stage.etcd.save();
+    write(stage.remote, 'd/file');
+    await stage.pass(3_000);
+    const { etcd } = stage;
+    const commit = etcd.commit.bind(etcd);
+    etcd.commit = (txn, by) => {
+      if (by !== pod.name || !txn.ops.some((op) => 'key' in op && op.key.endsWith('Dnew')))
+        return commit(txn, by);
+      etcd.commit = commit;
+      stage.replaceStore(backup);
+      stage.stranger(0);
+      throw new UnknownOutcomeError('the answer was lost');
+    };
+    write(local, 'd/new');
+    await stage.pass(8_000);
+    expect(stage.isForeign).to.equal(true);
+    stage.bringStoreBack();
     await expectAgreement(stage);
   });
 

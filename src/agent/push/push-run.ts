@@ -218,6 +218,8 @@ export class PushRun {
           signal: this.#options.signal,
           onTakenOver: (change) => this.#preparation.forget(change),
         });
+        // Another store may have something else under the numbers that were claimed here.
+        assertSameStore(this.#options.isSameStore);
         this.#inDoubt = false;
         if (revision === undefined) {
           if (!lostOnAccounts(this.#view, this.#volume.prefix, transaction, result.current)) return 'lost';
