@@ -64,6 +64,12 @@ describe('Remote', () => {
     await volume.store.commit({ compares: [], ops: puts.map((put) => ({ type: 'put', ...put })) });
   }
 
+  /** What is listed counts once the store is known to be the right one. */
+  async function listed(): Promise<void> {
+    await remote.list();
+    expect(await remote.verify()).to.equal(undefined);
+  }
+
   it('does not take what a mount wrote into our own new file, at the same size, for what we had put there', async () => {
     const ours = file('ours!');
     const {
@@ -71,7 +77,7 @@ describe('Remote', () => {
     } = await volume.push(volume.make('f', ours));
     const { ino } = volume.at('f');
     await overwrite(ino, 9_001n, 'other');
-    await remote.list();
+    await listed();
     // The answer to our transaction comes late: the remote side has taken in both.
     remote.noteOwn(writtenAt, new Map([[ino, { digest: ours.digest, size: ours.size, writtenAt }]]));
     await remote.advance();
@@ -84,7 +90,7 @@ describe('Remote', () => {
       revisions: [writtenAt = 0n],
     } = await volume.push(volume.make('g', ours));
     const { ino } = volume.at('g');
-    await remote.list();
+    await listed();
     remote.noteOwn(writtenAt, new Map([[ino, { digest: ours.digest, size: ours.size, writtenAt }]]));
     const stage = remote.stage.stage.bind(remote.stage);
     const asked: string[] = [];
@@ -104,7 +110,7 @@ describe('Remote', () => {
     const attr = decodeAttr((await volume.store.get([key])).kvs[0]?.value ?? new Uint8Array());
     const value = encodeAttr({ ...attr, mode: 0o600, accessAcl: 7 });
     await volume.store.commit({ compares: [], ops: [{ type: 'put', key, value }] });
-    await remote.list();
+    await listed();
     const get = volume.store.get.bind(volume.store);
     const rule = volume.volume.keyOf({ kind: 'aclRule', id: 7 });
     volume.store.get = async (keys, options) => {
@@ -127,8 +133,7 @@ describe('Remote', () => {
   async function watched(
     work: (handlers: WatchHandlers, isListedAgain: () => boolean) => Promise<void>,
   ): Promise<void> {
-    await remote.list();
-    await remote.verify();
+    await listed();
     const { store } = volume;
     const watch = store.watch.bind(store);
     const end = new AbortController();
